@@ -1,0 +1,49 @@
+# Two commands matter: `make demo` and `make test`. Both set up what they need.
+SHELL := /bin/bash
+PYTHON ?= python3
+FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+# Environments without bytecode make every import of the training libraries several times slower.
+unexport PYTHONDONTWRITEBYTECODE
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+DEMO_ARGS ?=
+TEST_ARGS ?=
+
+.PHONY: help demo test check setup doctor bench wheel clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: setup  ## set up, then run the main job: train in isolation, prove, verify offline
+	.venv/bin/assay demo $(DEMO_ARGS)
+
+test: setup  ## set up, then run every check and every test
+	.venv/bin/ruff format --check . && .venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest $(TEST_ARGS)
+
+check: setup  ## formatting, lint, types, import contracts and the fast tests (under a minute)
+	.venv/bin/ruff format --check . && .venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest -q -m "not sandbox and not training"
+
+doctor: setup  ## try every hostile probe inside the real sandbox of this machine
+	.venv/bin/assay doctor
+
+bench: setup  ## measure what Assay costs over the bare script (docs/benchmarks.md)
+	.venv/bin/python benchmarks/overhead.py
+
+wheel: setup  ## build the appliance and the verifier as wheels into dist/
+	.venv/bin/uv build --wheel -o dist . && .venv/bin/uv build --wheel -o dist attestation
+
+clean:  ## remove the environment and the demo's home
+	rm -rf .venv assay-demo dist
+
+setup: .venv/.ok  ## install Debian packages (when allowed) and the pinned Python environment
+	@deploy/setup/system-packages --check
+
+.venv/.ok: pyproject.toml constraints.txt deploy/setup/system-packages
+	deploy/setup/system-packages
+	deploy/setup/python-environment "$(PYTHON)" "$(FIND_LINKS)"
+	touch $@

@@ -1,0 +1,2 @@
+"""Attestation."""
+__version__ = "0.1.0"
