@@ -8,6 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
+.DEFAULT_GOAL := help
 .PHONY: help demo test check setup doctor bench wheel clean
 
 help:  ## list the targets

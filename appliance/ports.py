@@ -5,12 +5,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from attestation.keys import NoteSigner, Signer
+from sqlalchemy import Engine
+
+from appliance.attest import RuntimeFacts
+from appliance.home import Home
+from appliance.waiting import Capacity
+from attestation.keys import Signer
 from attestation.oms import Manifest
+from audit.log import AuditLog
 from runner.launcher.port import Launcher
+from runner.spec import Limits, Runtime
 
 
 class Clock(Protocol):
+    """The present."""
+
     def now(self) -> datetime:
         """The present moment, aware, UTC, whole seconds."""
 
@@ -19,6 +28,7 @@ class SystemClock:
     """The machine's own clock."""
 
     def now(self) -> datetime:
+        """See the port."""
         return datetime.now(UTC).replace(microsecond=0)
 
 
@@ -31,7 +41,7 @@ class Store(Protocol):
     def put(self, folder: Path) -> Manifest:
         """Take a copy of `folder`; visible only when complete and flushed to disk.
 
-        Raises ArtifactError for links, special files, unsafe names, too many or too large files.
+        Raises ArtifactError for links, special files, unsafe names, too many files.
         """
 
     def path(self, root_sha256: str) -> Path:
@@ -45,8 +55,18 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
-    """The appliance's own signers."""
+class Ports:
+    """What a step may use."""
 
-    appliance: Signer
-    log: NoteSigner
+    engine: Engine
+    home: Home
+    store: Store
+    launcher: Launcher
+    log: AuditLog
+    clock: Clock
+    signer: Signer  # the appliance's own key
+    capacity: Capacity
+    limits: Limits  # of training jobs; their wall clock comes from the order
+    runtime: Runtime
+    runtime_facts: RuntimeFacts  # the same environment as measured when the worker started
+    evaluator: Path

@@ -1,2 +1,3 @@
 """Attestation."""
+
 __version__ = "0.1.0"

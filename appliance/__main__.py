@@ -1,0 +1,5 @@
+"""`python -m appliance` is `assay`."""
+
+from appliance.cli import main
+
+main()

@@ -1,0 +1,154 @@
+"""Runs: submit, look, cancel, and fetch what is proved."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response, status
+from fastapi.responses import StreamingResponse
+
+from appliance.api.bodies import EventPage, LogPage, OrderBody, RunPage, RunView, event_view, run_view
+from appliance.api.deps import Services, ServicesDep, SubmitterDep
+from appliance.api.downloads import list_archive, read_log
+from appliance.domain import Run, RunState
+from appliance.errors import NotReadyError
+from appliance.jobs import job_ids
+from appliance.orders import check_order
+from appliance.store import runs
+from appliance.store.engine import reading
+from audit.store import events_of
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+# States in which the champion may still print.
+_PRINTING = (RunState.SUBMITTED, RunState.PLACED, RunState.RUNNING)
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{1,200}$",
+        description="Recommended. The same key with the same order gives the same run.",
+    ),
+]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+def submit_run(
+    body: OrderBody,
+    services: ServicesDep,
+    caller: SubmitterDep,
+    response: Response,
+    idempotency_key: Key = None,
+) -> RunView:
+    """Submit an order. 201 for a new run, 200 for one that this key made before."""
+    run_id = services.new_run_id()
+    order = body.to_order()
+    with services.engine.begin() as conn:
+        run = runs.submit(
+            conn,
+            order,
+            run_id=run_id,
+            actor=caller.name,
+            idempotency_key=idempotency_key,
+            now=services.clock.now(),
+        )
+        if run.id == run_id:  # an order taken before stays taken, whatever became of its champion
+            check_order(conn, order)
+        others = runs.unfinished(conn)
+    if run.id != run_id:
+        response.status_code = status.HTTP_200_OK
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    return _view(run, others, services)
+
+
+@router.get("")
+def list_runs(
+    services: ServicesDep, limit: Annotated[int, Query(ge=1, le=200)] = 50, after: str | None = None
+) -> RunPage:
+    """Runs, newest first; give `next` as `after` to go on."""
+    with reading(services.engine) as conn:
+        found = runs.list_runs(conn, limit=limit + 1, after=after)
+        others = runs.unfinished(conn)
+    page = found[:limit]
+    return RunPage(
+        runs=tuple(_view(run, others, services) for run in page),
+        next=page[-1].id if len(found) > limit else None,
+    )
+
+
+@router.get("/{run_id}")
+def get_run(run_id: str, services: ServicesDep) -> RunView:
+    """One run: where it is, why it waits, what came of it."""
+    with reading(services.engine) as conn:
+        return _view(runs.get(conn, run_id), runs.unfinished(conn), services)
+
+
+@router.post("/{run_id}/cancel")
+def cancel_run(run_id: str, services: ServicesDep, caller: SubmitterDep) -> RunView:
+    """Cancel at once if nothing was started, else as soon as its job has ended. Asking twice is no error."""
+    with services.engine.begin() as conn:
+        run = runs.request_cancel(conn, run_id, actor=caller.name, now=services.clock.now())
+        return _view(run, runs.unfinished(conn), services)
+
+
+@router.get("/{run_id}/events")
+def get_events(run_id: str, services: ServicesDep) -> EventPage:
+    """What the audit log holds about the run."""
+    with reading(services.engine) as conn:
+        runs.get(conn, run_id)
+        return EventPage(events=tuple(event_view(logged) for logged in events_of(conn, run_id)))
+
+
+@router.get("/{run_id}/logs", response_model=LogPage)
+def get_logs(run_id: str, services: ServicesDep, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
+    """What the champion printed, from byte `offset` on; follow by asking again from `next_offset`."""
+    with reading(services.engine) as conn:
+        run = runs.get(conn, run_id)
+    piece = read_log(services.home.jobs_dir / job_ids(run).train / "stdout.log", offset=offset)
+    ended = piece.is_last and run.state not in _PRINTING
+    # ASCII only: a guest's control characters reach no terminal and no browser unescaped.
+    body = json.dumps({"text": piece.text, "next_offset": piece.next_offset, "ended": ended})
+    return Response(body, media_type="application/json")
+
+
+_TAR: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-tar": {}}}}
+
+
+@router.get("/{run_id}/evidence", response_class=StreamingResponse, responses=_TAR)
+def get_evidence(run_id: str, services: ServicesDep) -> StreamingResponse:
+    """The evidence folder as a tar archive, once the run is logged; check it with `assay-verify evidence`."""
+    return _archive(run_id, services, part="evidence", root=run_id, below=".")
+
+
+@router.get("/{run_id}/model", response_class=StreamingResponse, responses=_TAR)
+def get_model(run_id: str, services: ServicesDep) -> StreamingResponse:
+    """The trained model as a tar archive, once the run is logged."""
+    return _archive(run_id, services, part="model", root=f"{run_id}-model", below="model")
+
+
+def _archive(run_id: str, services: Services, *, part: str, root: str, below: str) -> StreamingResponse:
+    with reading(services.engine) as conn:
+        run = runs.get(conn, run_id)
+    if run.state is not RunState.LOGGED:
+        hope = "it will never have one" if run.state.is_final else "ask again when it is logged"
+        raise NotReadyError(
+            f"run {run_id} is {run.state}: no {part} is handed out before it is proved; {hope}",
+            checked="run state",
+            found=run.state,
+            wanted=RunState.LOGGED,
+        )
+    archive = list_archive(
+        services.home.evidence_dir / run.id / below,
+        name=root,
+        mtime=int(run.updated_at.timestamp()),
+    )
+    headers = {
+        "Content-Length": str(archive.size_bytes),
+        "Content-Disposition": f'attachment; filename="{run.id}-{part}.tar"',
+    }
+    return StreamingResponse(archive.stream(), media_type="application/x-tar", headers=headers)
+
+
+def _view(run: Run, others: tuple[Run, ...], services: Services) -> RunView:
+    free_bytes = services.home.free_bytes()
+    return run_view(run, others, capacity=services.capacity, free_bytes=free_bytes)

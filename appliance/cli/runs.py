@@ -1,0 +1,135 @@
+"""`assay runs`: submit, watch, cancel."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from appliance.cli import fetching
+from appliance.cli.options import DEFAULT_URL, OutputOption, TokenFileOption, UrlOption, open_client
+from appliance.cli.output import Format, print_facts, print_json, print_table, printable, talk
+
+runs = typer.Typer(help="Runs: order a model, watch it, fetch it with its proof.", no_args_is_help=True)
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+FOLLOW_INTERVAL_S = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the noun to `app`."""
+    app.add_typer(runs, name="runs")
+    fetching.register(runs)
+
+
+@runs.command("submit")
+def submit(
+    *,
+    champion: Annotated[str, typer.Option(metavar="SHA256", help="An admitted champion.")],
+    base_model: Annotated[str, typer.Option(metavar="SHA256", help="An imported base model.")],
+    dataset: Annotated[str, typer.Option(metavar="SHA256", help="An imported dataset.")],
+    hours: Annotated[float, typer.Option(help="Training time in hours.")],
+    key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="Send the same again: one run, not two.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    token_file: TokenFileOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Submit an order; prints the run's id."""
+    import uuid
+
+    order = {"champion": champion, "base_model": base_model, "dataset": dataset, "hours_to_complete": hours}
+    run = open_client(url, token_file).submit(order, idempotency_key=key or str(uuid.uuid4()))
+    if output is Format.JSON:
+        print_json(run)
+        return
+    print(run["id"])
+    talk(f"{run['state']}: {run['waiting'] or run['phase']}")
+
+
+@runs.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    after: Annotated[str | None, typer.Option(metavar="RUN", help="Go on behind this run.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    token_file: TokenFileOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """List runs, newest first."""
+    page = open_client(url, token_file).list_runs(limit=limit, after=after)
+    if output is Format.JSON:
+        print_json(page)
+        return
+    columns = ("id", "state", "submitted_by", "submitted_at", "verdict")
+    print_table(columns, [[run[name] or "-" for name in columns] for run in page["runs"]])
+    if page["next"]:
+        talk(f"more: assay runs list --after {page['next']}")
+
+
+@runs.command("show")
+def show(
+    run_id: RunArgument,
+    url: UrlOption = DEFAULT_URL,
+    token_file: TokenFileOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Show one run: where it is, why it waits, what came of it."""
+    _print_run(open_client(url, token_file).show(run_id), output)
+
+
+@runs.command("cancel")
+def cancel(
+    run_id: RunArgument,
+    url: UrlOption = DEFAULT_URL,
+    token_file: TokenFileOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Cancel a run that is not signed yet."""
+    _print_run(open_client(url, token_file).cancel(run_id), output)
+
+
+@runs.command("events")
+def events(
+    run_id: RunArgument,
+    url: UrlOption = DEFAULT_URL,
+    token_file: TokenFileOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Show what the audit log holds about a run."""
+    page = open_client(url, token_file).events(run_id)
+    if output is Format.JSON:
+        print_json(page)
+        return
+    rows = [
+        ("-" if e["index"] is None else e["index"], e["at"], e["event"], e["actor"]) for e in page["events"]
+    ]
+    print_table(("index", "at", "event", "actor"), rows)
+
+
+@runs.command("logs")
+def logs(
+    run_id: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the champion is done.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    token_file: TokenFileOption = None,
+) -> None:
+    """Print what the champion printed, control characters made visible."""
+    api, offset = open_client(url, token_file), 0
+    while True:
+        piece = api.logs(run_id, offset=offset)
+        print(printable(piece["text"]), end="", flush=True)
+        has_more = piece["next_offset"] > offset
+        offset = piece["next_offset"]
+        if piece["ended"] or (not follow and not has_more):
+            return
+        if not has_more:
+            time.sleep(FOLLOW_INTERVAL_S)
+
+
+def _print_run(run: dict[str, Any], output: Format) -> None:  # Any: the API's plain JSON
+    if output is Format.JSON:
+        print_json(run)
+        return
+    skipped = {"order", "links", "metrics"}
+    shown = {name: value for name, value in run.items() if name not in skipped}
+    metrics = run["metrics"] or {}
+    print_facts({**shown, **run["order"], **{f"metrics.{name}": value for name, value in metrics.items()}})

@@ -1,0 +1,60 @@
+"""`assay serve`."""
+
+import socket
+from typing import Annotated
+
+import typer
+
+from appliance.cli.options import HomeOption, read_settings
+from appliance.cli.output import talk
+from appliance.errors import ConflictError
+from appliance.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("serve")(serve)
+
+
+def serve(
+    home: HomeOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (ASSAY_LISTEN_HOST).")] = None,
+    port: Annotated[str | None, typer.Option(help="Port; 0 takes a free one (ASSAY_LISTEN_PORT).")] = None,
+) -> None:
+    """Serve the API. Runs are carried out by `assay worker`, another process."""
+    import logging
+
+    import uvicorn
+
+    from appliance.api.deps import Services
+    from appliance.app import create_app, new_run_id
+    from appliance.assembly import capacity_of
+    from appliance.home import open_home
+    from appliance.ports import SystemClock
+    from appliance.store.engine import open_database
+
+    settings = read_settings(home=home, listen_host=host, listen_port=port)
+    opened = open_home(settings.home)
+    services = Services(
+        engine=open_database(opened.db_path),
+        home=opened,
+        capacity=capacity_of(settings),
+        clock=SystemClock(),
+        new_run_id=new_run_id,
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    config = uvicorn.Config(create_app(services), log_config=None, server_header=False)
+    with _listen(settings) as listener:
+        talk(f"listening on http://{settings.listen_host}:{listener.getsockname()[1]}")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.listen_host, settings.listen_port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ConflictError(
+            f"cannot listen on {host} port {port}: {error.strerror}; stop what uses it or give --port"
+        ) from error

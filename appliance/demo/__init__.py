@@ -1,0 +1,1 @@
+"""The main job as one command: every part real, on this machine, in a few minutes."""

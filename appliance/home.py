@@ -1,0 +1,231 @@
+"""The appliance's home: one folder with database, keys, trust root, log, store and evidence.
+
+HOME/home.json       name of the log, version of the layout
+     assay.db        database          log/checkpoint  newest signed head of the audit log
+     keys/           private keys      trust.json      who may sign what
+     store/          models, datasets, champions' trees, by digest
+     jobs/           one folder per sandboxed job      evidence/    one folder per proved run
+     feed/           quarantine of synced champions    worker.lock  held by the one worker
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+
+from appliance.errors import HomeError
+from appliance.keys.file import (
+    FileNoteSigner,
+    FileSigner,
+    create_claim_key,
+    create_log_key,
+    load_claim_key,
+    load_log_key,
+)
+from attestation.trust import Role, TrustedKey, TrustRoot, encode_trust, parse_trust, trust_sha256
+from audit.durable import write_durably
+
+LAYOUT_VERSION = 1
+RESERVED_NAMES = frozenset({"appliance", "log"})
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths below the home folder; opening one checks that it is a home."""
+
+    root: Path
+
+    @property
+    def db_path(self) -> Path:
+        return self.root / "assay.db"
+
+    @property
+    def jobs_dir(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def evidence_dir(self) -> Path:
+        return self.root / "evidence"
+
+    @property
+    def store_dir(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def quarantine_dir(self) -> Path:
+        return self.root / "quarantine"
+
+    @property
+    def trust_dir(self) -> Path:
+        return self.root / "trust"
+
+    @property
+    def log_checkpoint_path(self) -> Path:
+        return self.root / "log" / "checkpoint"
+
+    @property
+    def log_origin(self) -> str:
+        return str(_read_facts(self.root)["log_origin"])
+
+    def appliance_signer(self) -> FileSigner:
+        return load_claim_key(self.keys_dir / "appliance.pem")
+
+    def log_signer(self) -> FileNoteSigner:
+        return load_log_key(self.keys_dir / "log.pem", name=self.log_origin)
+
+    def person_signer(self, name: str) -> FileSigner:
+        """The signing key of the person or publisher `name`. Raises HomeError if there is none here."""
+        return load_claim_key(self.keys_dir / f"{checked_name(name)}.pem")
+
+    def trust_files(self) -> dict[str, bytes]:
+        """The trust root as the files an auditor gets; their digest is the pin."""
+        folder = self.trust_dir.resolve()
+        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+    def trust(self) -> TrustRoot:
+        return parse_trust(self.trust_files())
+
+    def keep_policy(self, files: Mapping[str, bytes], *, sha256: str) -> None:
+        """Keep the policy set of that digest for evidence to come; the same set again is no change."""
+        for name, content in files.items():
+            path = self._policy_dir(sha256) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, content)
+
+    def policy_files(self, sha256: str) -> dict[str, bytes]:
+        """The policy set of that digest. Raises HomeError if it is not here or was changed."""
+        folder = self._policy_dir(sha256)
+        files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+        if trust_sha256(files) != sha256:
+            raise HomeError(f"{folder}: the policy set kept here is not the one of that digest")
+        return files
+
+    def _policy_dir(self, sha256: str) -> Path:
+        return self.root / "policies" / sha256
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.root).free
+
+    @contextmanager
+    def worker_lock(self) -> Iterator[None]:
+        """Held by the one worker of this home. Raises HomeError if another one runs."""
+        descriptor = os.open(self.root / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            flock(descriptor, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise HomeError(f"{self.root}: another worker is running on this home") from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def open_home(root: Path) -> Home:
+    """The home at `root`. Raises HomeError if there is none or it is of another layout."""
+    facts = _read_facts(root)
+    if facts.get("layout") != LAYOUT_VERSION:
+        raise HomeError(f"{root}: home has layout {facts.get('layout')}, this Assay knows {LAYOUT_VERSION}")
+    return Home(root.resolve())
+
+
+def create_home(root: Path, *, name: str, now: datetime) -> Home:
+    """A new home at `root`, complete or not at all: it is built beside and renamed.
+
+    `name` is the appliance's name in its log's origin. Raises HomeError if `root` is not free.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise HomeError(f"{root}: exists and is not an empty folder; a new home needs a free place")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    building = root.parent / f".{root.name}.{uuid.uuid4().hex}"
+    building.mkdir(mode=0o700)
+    try:
+        home = Home(building)
+        for folder in (home.jobs_dir, home.evidence_dir, home.store_dir, home.keys_dir, building / "log"):
+            folder.mkdir(mode=0o700)
+        signer = create_claim_key(home.keys_dir / "appliance.pem")
+        origin = f"{checked_name(name)}.assay/{signer.key_id[:16]}"
+        log = create_log_key(home.keys_dir / "log.pem", name=origin)
+        _write_trust(
+            home, TrustRoot(keys=(_key(signer, Role.APPLIANCE, "appliance", now),), log_vkey=log.vkey)
+        )
+        facts = {"layout": LAYOUT_VERSION, "log_origin": origin, "created_at": now.isoformat()}
+        write_durably(building / "home.json", json.dumps(facts, indent=1).encode())
+        building.rename(root)  # fails if somebody filled `root` meanwhile
+    except OSError as error:
+        raise HomeError(f"{root}: home cannot be made: {error}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return open_home(root)
+
+
+def add_person(home: Home, *, name: str, role: Role, now: datetime) -> FileSigner:
+    """Give `name` a signing key in this home and trust it for `role`; returns the signer if it has one.
+
+    On a real site people keep their keys elsewhere and only the public half is trusted here.
+    """
+    if name in RESERVED_NAMES:
+        raise HomeError(f"name {name!r} is reserved for the appliance itself")
+    path = home.keys_dir / f"{checked_name(name)}.pem"
+    signer = load_claim_key(path) if path.exists() else create_claim_key(path)
+    trust = home.trust()
+    if not any(key.key_id == signer.key_id and key.role == role for key in trust.keys):
+        _write_trust(
+            home, TrustRoot(keys=(*trust.keys, _key(signer, role, name, now)), log_vkey=trust.log_vkey)
+        )
+    return signer
+
+
+def checked_name(name: str) -> str:
+    """`name` if it is a plain name of a person or appliance; it becomes part of file names."""
+    if not (name.isascii() and name.replace("-", "").isalnum() and name == name.lower() and len(name) <= 40):
+        raise HomeError(f"name {name!r}: wanted up to 40 lower-case letters, digits and dashes")
+    return name
+
+
+def _key(signer: FileSigner, role: Role, name: str, now: datetime) -> TrustedKey:
+    return TrustedKey(
+        key_id=signer.key_id,
+        pem=signer.public_pem,
+        role=role,
+        name=name,
+        valid_from=now,
+        valid_until=None,
+        revoked_at=None,
+    )
+
+
+def _write_trust(home: Home, trust: TrustRoot) -> None:
+    """Swap the whole trust folder at once: a link is renamed over, since folders cannot be."""
+    version = home.root / f"trust-{uuid.uuid4().hex[:12]}"
+    for name, content in encode_trust(trust).items():
+        (version / name).parent.mkdir(parents=True, exist_ok=True)
+        write_durably(version / name, content)
+    link = home.root / f".trust-{uuid.uuid4().hex[:12]}"
+    link.symlink_to(version.name)
+    old = home.trust_dir.resolve() if home.trust_dir.is_symlink() else None
+    link.rename(home.trust_dir)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_facts(root: Path) -> dict[str, object]:
+    try:
+        facts = json.loads((root / "home.json").read_bytes())
+    except FileNotFoundError as error:
+        raise HomeError(f"{root}: no appliance home here; make one with `assay init`") from error
+    except (OSError, ValueError) as error:
+        raise HomeError(f"{root}/home.json: cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise HomeError(f"{root}/home.json: wanted a JSON object")
+    return facts

@@ -1,0 +1,1 @@
+"""Key providers: they do I/O, so they are not in `attestation`."""

@@ -1,0 +1,266 @@
+"""The story of a run, one function per step. Read from top to bottom; `appliance.worker` calls `advance`.
+
+    SUBMITTED ─place─► PLACED ─watch─► RUNNING ─harvest─► HARVESTED ─evaluate─► EVALUATED
+                                                                                    │ attest
+                                                     LOGGED ◄─publish─ ATTESTED ◄───┘
+
+A step loads, works outside any transaction, and answers with the move to make, or with None while it waits.
+`advance` then applies the move in one guarded transaction: state, audit events and claims together, or not
+at all. Steps are idempotent by run id, so killing the process between any two lines and running the same
+loop again finishes the run once; there is no other recovery code.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from appliance.attest import Claim, RunFacts, sign_claims
+from appliance.domain import LEGAL_MOVES, Run, RunState
+from appliance.errors import AdmissionError, ApplianceError, EvaluationError, EvidenceError
+from appliance.evaluation import encode_metrics, parse_metrics, read_metrics
+from appliance.evidence import EvidenceInputs, write_evidence
+from appliance.finalise import finalise
+from appliance.jobs import evaluation_spec, job_ids, training_launch
+from appliance.ports import Ports
+from appliance.report import run_report
+from appliance.store import artifacts, champions, claims, runs
+from appliance.waiting import why_waiting
+from attestation.digest import sha256_hex
+from attestation.errors import AttestationError
+from audit.event import APPLIANCE, Event, EventKind
+from audit.store import enqueue
+from runner.errors import RunnerError
+from runner.launcher.port import JobPhase
+from runner.spec import Exit, ExitReason
+from runner.verdict import Verdict, decide_verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What a step wants written: the next state, what the audit log says of it, new fields, new claims."""
+
+    to: RunState
+    detail: Mapping[str, str | int] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+
+
+def advance(run: Run, ports: Ports) -> Run | None:
+    """Take `run` one step further if it can be taken; the run as it is then, or None if it waits.
+
+    Raises StaleRunError if somebody else moved the run meanwhile, and OSError if this machine stands in the
+    way (a full disk, say): then nothing has changed, and the step can be tried again.
+    """
+    if run.state.is_final:
+        return None
+    try:
+        move = _cancel(run, ports) if _is_to_be_cancelled(run) else STEPS[run.state](run, ports)
+    except (ApplianceError, RunnerError, AttestationError) as error:
+        if RunState.FAILED not in LEGAL_MOVES[run.state]:
+            raise  # signed claims are never failed away: publishing is tried again
+        move = _failed(str(error))
+    return None if move is None else _apply(run, move, ports)
+
+
+def place(run: Run, ports: Ports) -> Move | None:
+    """SUBMITTED → PLACED: when there is room, check every input again and start the sandboxed job."""
+    with ports.engine.connect() as connection:
+        champion = champions.get(connection, run.order.champion)
+        admitted = champions.admitted(connection, run.order.champion)
+        base = artifacts.get(connection, run.order.base_model)
+        others = tuple(r for r in runs.unfinished(connection) if r.id != run.id)
+    if why_waiting(run, others, capacity=ports.capacity, free_bytes=ports.home.free_bytes()):
+        return None
+    if admitted is None:
+        raise AdmissionError(f"champion {champion.name} is not admitted")
+    # What was approved is what runs: a tree that changed in the store is found here, not trusted.
+    for digest in (run.order.champion, run.order.base_model, run.order.dataset):
+        ports.store.verify(digest)
+    launch = training_launch(run, champion=champion, base=base, ports=ports)
+    ports.launcher.submit(launch.spec)
+    return Move(to=RunState.PLACED, detail={"job": launch.spec.job_id})
+
+
+def watch(run: Run, ports: Ports) -> Move | None:
+    """PLACED → RUNNING: the walls were measured and the champion was released."""
+    facts = ports.launcher.poll(job_ids(run).train)
+    if facts is None or facts.phase is JobPhase.PREPARING:
+        return None
+    return Move(to=RunState.RUNNING)
+
+
+def harvest(run: Run, ports: Ports) -> Move | None:
+    """RUNNING → HARVESTED: take the model out, and decide from its tensors whether it was trained."""
+    facts = ports.launcher.poll(job_ids(run).train)
+    if facts is None or facts.phase is not JobPhase.ENDED or facts.exit is None:
+        return None
+    if (failure := _why_not_usable(facts.exit)) is not None:
+        return _failed(failure)
+    with ports.engine.connect() as connection:
+        champion = champions.get(connection, run.order.champion)
+        base = artifacts.get(connection, run.order.base_model)
+    leaf = training_launch(run, champion=champion, base=base, ports=ports).output_leaf
+    output = ports.launcher.job_dir(job_ids(run).train) / "harvest" / leaf
+    with tempfile.TemporaryDirectory(dir=ports.home.jobs_dir, prefix=".finalise-") as scratch:
+        model = Path(scratch) / "model"
+        finalise(output, model, base_model_name=base.name)
+        report = decide_verdict(model, ports.store.path(run.order.base_model))
+        if report.verdict is not Verdict.TRAINED:
+            broken = "; ".join(f"{r.rule}: {r.detail}" for r in report.rules if not r.holds)
+            return _failed(f"training verdict {report.verdict.value}: {broken}", verdict=report.verdict.value)
+        manifest = ports.store.put(model)
+    return Move(
+        to=RunState.HARVESTED,
+        detail={"model": manifest.root_sha256, "verdict": report.verdict.value},
+        fields={"model": manifest.root_sha256, "verdict": report.verdict.value},
+    )
+
+
+def evaluate(run: Run, ports: Ports) -> Move | None:
+    """HARVESTED → EVALUATED: base and tuned model on the held-out rows, in a second sandbox."""
+    ports.launcher.submit(evaluation_spec(run, ports=ports))
+    facts = ports.launcher.poll(job_ids(run).evaluate)
+    if facts is None or facts.phase is not JobPhase.ENDED or facts.exit is None:
+        return None
+    if facts.exit.reason is not ExitReason.EXITED or facts.exit.code != 0:
+        raise EvaluationError(f"the evaluation did not finish: {facts.exit.message}")
+    with ports.engine.connect() as connection:
+        rows = int(artifacts.get(connection, run.order.dataset).facts["held_out_rows"])
+    losses = ports.launcher.job_dir(job_ids(run).evaluate) / "harvest" / "losses.json"
+    metrics, _ = read_metrics(losses, held_out_rows=rows)
+    return Move(
+        to=RunState.EVALUATED,
+        detail={"losses": metrics.losses_sha256},
+        fields={"metrics": encode_metrics(metrics)},
+    )
+
+
+def attest(run: Run, ports: Ports) -> Move | None:
+    """EVALUATED → ATTESTED: sign every claim; the claims and the move are one transaction."""
+    signed = sign_claims(_facts_of(run, ports), signer=ports.signer)
+    return Move(to=RunState.ATTESTED, detail={"claims": len(signed)}, claims=signed)
+
+
+def publish(run: Run, ports: Ports) -> Move | None:
+    """ATTESTED → LOGGED: once the log proves every claim, write the evidence folder and verify it."""
+    ports.log.sequence(ports.clock.now())
+    with ports.engine.connect() as connection:
+        signed = claims.of_run(connection, run.id)
+    receipts = ports.log.receipts([claim.entry for claim in signed])
+    if receipts is None:
+        return None
+    facts = _facts_of(run, ports)
+    job_dir = ports.launcher.job_dir
+    inputs = EvidenceInputs(
+        run_id=run.id,
+        claims=tuple(claim.bundle for claim in signed),
+        entries=tuple(claim.entry for claim in signed),
+        receipts=receipts,
+        trust_files=ports.home.trust_files(),
+        policy_files=ports.home.policy_files(facts.champion.policy_sha256),
+        losses=(job_dir(job_ids(run).evaluate) / "harvest" / "losses.json").read_bytes(),
+        stdout_log=job_dir(job_ids(run).train) / "stdout.log",
+        model=ports.store.path(facts.model.root_sha256),
+        report=run_report(facts),
+    )
+    write_evidence(inputs, ports.home.evidence_dir / run.id, signer=ports.signer, now=ports.clock.now())
+    return Move(to=RunState.LOGGED)
+
+
+STEPS: Mapping[RunState, Callable[[Run, Ports], Move | None]] = {
+    RunState.SUBMITTED: place,
+    RunState.PLACED: watch,
+    RunState.RUNNING: harvest,
+    RunState.HARVESTED: evaluate,
+    RunState.EVALUATED: attest,
+    RunState.ATTESTED: publish,
+}
+
+
+def _apply(run: Run, move: Move, ports: Ports) -> Run:
+    """One transaction: the guarded move first, then what belongs to it."""
+    now = ports.clock.now()
+    with ports.engine.begin() as connection:
+        moved = runs.move(connection, run, move.to, now=now, detail=move.detail, **move.fields)
+        for ordinal, claim in enumerate(move.claims, start=1):
+            event = Event(
+                kind=EventKind.CLAIM_SIGNED,
+                subject=run.id,
+                actor=APPLIANCE,
+                at=now,
+                detail={"bundle": claim.sha256, "kind": claim.kind},
+            )
+            claims.add(connection, run.id, ordinal=ordinal, claim=claim, entry=event.encode())
+            enqueue(connection, event)
+    return moved
+
+
+def _is_to_be_cancelled(run: Run) -> bool:
+    return run.cancel_requested_by is not None and run.state.is_cancellable
+
+
+def _cancel(run: Run, ports: Ports) -> Move | None:
+    """Ask every job of the run to end; the run is cancelled once they all have."""
+    for job_id in (job_ids(run).train, job_ids(run).evaluate):
+        facts = ports.launcher.poll(job_id)
+        if facts is not None and facts.phase is not JobPhase.ENDED:
+            ports.launcher.cancel(job_id)
+            return None
+    reason = f"cancelled by {run.cancel_requested_by}"
+    return Move(to=RunState.CANCELLED, detail={"reason": reason}, fields={"reason": reason})
+
+
+def _failed(reason: str, **fields: str) -> Move:
+    return Move(to=RunState.FAILED, detail={"reason": reason[:2000]}, fields={"reason": reason, **fields})
+
+
+def _why_not_usable(ended: Exit) -> str | None:
+    """The reason why nothing is taken from a champion that ended like this; None if its output counts."""
+    if ended.reason is ExitReason.TIMEOUT:
+        return None  # a normal end: what the champion saved within its time is judged by the verdict
+    if ended.reason is ExitReason.EXITED and ended.code == 0:
+        return None
+    return ended.message
+
+
+def _facts_of(run: Run, ports: Ports) -> RunFacts:
+    """Everything that is claimed about a harvested and evaluated run, read back from durable places."""
+    order, jobs = run.order, job_ids(run)
+    assert run.model is not None and run.metrics is not None  # states from EVALUATED on have both
+    with ports.engine.connect() as connection:
+        champion = champions.get(connection, order.champion)
+        admitted = champions.admitted(connection, order.champion)
+        base = artifacts.get(connection, order.base_model)
+    if admitted is None:
+        raise AdmissionError(f"champion {champion.name} is not admitted")
+    trained = ports.launcher.poll(jobs.train)
+    assert trained is not None and trained.exit is not None
+    stdout = (ports.launcher.job_dir(jobs.train) / "stdout.log").read_bytes()
+    return RunFacts(
+        run=run,
+        champion=admitted,
+        base_model_name=base.name,
+        model=ports.store.manifest(run.model),
+        dataset=ports.store.manifest(order.dataset),
+        runtime=ports.runtime_facts,
+        limits=training_launch(run, champion=champion, base=base, ports=ports).spec.limits,
+        exit=trained.exit,
+        log_sha256=sha256_hex(stdout),
+        log_size_bytes=len(stdout),
+        isolation_train=_isolation(ports, jobs.train),
+        isolation_evaluate=_isolation(ports, jobs.evaluate),
+        verdict=decide_verdict(ports.store.path(run.model), ports.store.path(order.base_model)),
+        metrics=parse_metrics(run.metrics),
+        evaluator_sha256=sha256_hex(ports.evaluator.read_bytes()),
+    )
+
+
+def _isolation(ports: Ports, job_id: str) -> Mapping[str, Any]:
+    """The walls of a job as its agent measured them before the release."""
+    measured = json.loads((ports.launcher.job_dir(job_id) / "isolation.json").read_bytes())
+    if not isinstance(measured, dict):
+        raise EvidenceError(f"isolation.json of {job_id} is not a JSON object")
+    return measured

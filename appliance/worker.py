@@ -1,0 +1,64 @@
+"""The worker: one process that takes every unfinished run one step further, again and again.
+
+Kill it anywhere and start it again: runs go on where the database says they are, jobs that kept running
+meanwhile are found by their name.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from appliance.domain import Run
+from appliance.errors import ApplianceError, StaleRunError
+from appliance.pipeline import advance
+from appliance.ports import Ports
+from appliance.store import runs
+from attestation.errors import AttestationError
+from runner.errors import RunnerError
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5.0
+
+
+def work(ports: Ports, *, poll_interval_s: float, should_stop: Callable[[], bool]) -> None:
+    """Advance runs until `should_stop`. A step that this machine hinders is tried again later."""
+    retry_at: dict[str, float] = {}
+    while not should_stop():
+        moved = False
+        for run in _unfinished(ports):
+            if time.monotonic() < retry_at.get(run.id, 0.0):
+                continue
+            try:
+                moved = _advance_logged(run, ports) or moved
+            except (ApplianceError, RunnerError, AttestationError, OSError) as error:
+                log.error("run=%s state=%s cannot go on, will be tried again: %s", run.id, run.state, error)
+                retry_at[run.id] = time.monotonic() + RETRY_AFTER_S
+        sequence_pending(ports)
+        if not moved:
+            time.sleep(poll_interval_s)
+
+
+def sequence_pending(ports: Ports) -> None:
+    """Put what waits in the outbox into the log; a failure is told and tried again with the next round."""
+    try:
+        ports.log.sequence(ports.clock.now())
+    except (AttestationError, OSError) as error:
+        log.error("audit log cannot be extended, will be tried again: %s", error)
+
+
+def _advance_logged(run: Run, ports: Ports) -> bool:
+    try:
+        moved = advance(run, ports)
+    except StaleRunError:
+        return True  # a cancellation came in between; the run is read again at once
+    if moved is None:
+        return False
+    reason = f" reason={moved.reason!r}" if moved.reason else ""
+    log.info("run=%s %s -> %s%s", run.id, run.state, moved.state, reason)
+    return True
+
+
+def _unfinished(ports: Ports) -> tuple[Run, ...]:
+    with ports.engine.connect() as connection:
+        return tuple(runs.unfinished(connection))

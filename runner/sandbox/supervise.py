@@ -1,0 +1,142 @@
+"""Watching one released guest to its end: log, deadline, cancellation, death of everything that is its.
+
+What is covered: a log that never ends or never closes, guests that ignore or stop on signals, daemons. Every
+wait has a deadline.
+What is not covered: a process that the kernel itself cannot end (stuck in a driver) is counted as a survivor.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.sandbox import cgroup
+from runner.sandbox.launch import Started
+from runner.spec import ExitReason, Limits
+
+TICK_S = 0.1
+DEATH_DEADLINE_S = 20.0
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class Log:
+    """The guest's output: kept up to a cap, counted to the end."""
+
+    source: int
+    target: int
+    cap_bytes: int
+    total_bytes: int = 0
+    is_open: bool = True
+
+    def drain(self) -> None:
+        """Take what is there; a closed pipe ends the log, not the guest."""
+        try:
+            chunk = os.read(self.source, CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        room = max(0, self.cap_bytes - self.total_bytes)
+        self.total_bytes += len(chunk)
+        self.is_open = bool(chunk)
+        view = memoryview(chunk)[:room]
+        while view:
+            view = view[os.write(self.target, view) :]
+
+    def finish(self) -> None:
+        """Take the rest after every writer is dead, and flush."""
+        while self.is_open:
+            before = self.total_bytes
+            self.drain()
+            if self.total_bytes == before:
+                break
+        os.fsync(self.target)
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """One released guest. `status` is bubblewrap's wait status once it ended."""
+
+    started: Started
+    group: cgroup.Group
+    limits: Limits
+    log: Log
+    is_cancelled: Callable[[], bool]
+    status: int | None = None
+    _poll: select.poll = field(default_factory=select.poll)
+
+    def until_end(self) -> ExitReason:
+        """Wait for the guest's end by itself, by its deadline or by cancellation."""
+        deadline = time.monotonic() + self.limits.wall_clock_s
+        self._poll.register(self.log.source, select.POLLIN)
+        reason = ExitReason.EXITED
+        while not self._reaped():
+            if self.is_cancelled():
+                reason = ExitReason.CANCELLED
+                break
+            if (left := deadline - time.monotonic()) <= 0:
+                reason = ExitReason.TIMEOUT
+                break
+            self._tick(left)
+        if self.status is None:
+            self._ask_to_end()
+        return reason
+
+    def kill_all(self) -> int:
+        """Kill everything; returns how many processes are alive when the deadline has passed."""
+        deadline = time.monotonic() + DEATH_DEADLINE_S
+        while time.monotonic() < deadline:
+            self.group.kill()
+            for pid in (self.started.first, self.started.bwrap):
+                if self.status is None:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            self.log.drain()
+            if self._reaped() and not self.group.processes():
+                break
+            time.sleep(0.002)
+        return len(self.group.processes()) + (self.status is None)
+
+    def _tick(self, left_s: float) -> None:
+        wait_s = min(left_s, TICK_S)
+        if not self.log.is_open:
+            self._poll = select.poll()  # a closed log would wake us for ever
+        if self._poll.poll(wait_s * 1000):
+            self.log.drain()
+
+    def _reaped(self) -> bool:
+        if self.status is None:
+            pid, status = os.waitpid(self.started.bwrap, os.WNOHANG)
+            if pid:
+                self.status = status
+        return self.status is not None
+
+    def _ask_to_end(self) -> None:
+        """SIGTERM to the guest's processes but not to its walls, then some time to go."""
+        for pid in self._guest_processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + self.limits.grace_s
+        while not self._reaped() and (left := deadline - time.monotonic()) > 0:
+            self._tick(left)
+
+    def _guest_processes(self) -> list[int]:
+        walls = {self.started.bwrap, self.started.first}
+        members = set(self.group.processes()) or _descendants(self.started.first)
+        return sorted(members - walls)
+
+
+def _descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    pending = [pid]
+    while pending:
+        current = pending.pop()
+        with suppress(OSError):
+            for task in Path(f"/proc/{current}/task").iterdir():
+                for child in (task / "children").read_text().split():
+                    found.add(int(child))
+                    pending.append(int(child))
+    return found
