@@ -1,9 +1,9 @@
 """The parts of an appliance, opened from its settings: what commands and processes work with."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.launcher.local import LocalLauncher
 from sqlalchemy import Engine
 
 from appliance.artifacts import FolderStore
@@ -16,6 +16,7 @@ from appliance.store.engine import open_database
 from appliance.waiting import Capacity
 from attestation.keys import Signer
 from audit.log import AuditLog
+from runner.launcher.local import LocalLauncher
 from runner.runtime import locate_runtime, measure_runtime
 from runner.spec import Limits
 
@@ -65,7 +66,7 @@ def worker_ports(appliance: Appliance) -> Ports:
         engine=appliance.engine,
         home=appliance.home,
         store=appliance.store,
-        launcher=LocalLauncher(appliance.home.jobs_dir),
+        launcher=LocalLauncher(appliance.home.jobs_dir, python=sys.executable),
         log=appliance.log,
         clock=appliance.clock,
         signer=appliance.signer,

@@ -14,6 +14,7 @@ from appliance.pipeline import advance
 from appliance.ports import Ports
 from appliance.store import runs
 from attestation.errors import AttestationError
+from audit.errors import AuditError
 from runner.errors import RunnerError
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def work(ports: Ports, *, poll_interval_s: float, should_stop: Callable[[], bool
                 continue
             try:
                 moved = _advance_logged(run, ports) or moved
-            except (ApplianceError, RunnerError, AttestationError, OSError) as error:
+            except (ApplianceError, RunnerError, AttestationError, AuditError, OSError) as error:
                 log.error("run=%s state=%s cannot go on, will be tried again: %s", run.id, run.state, error)
                 retry_at[run.id] = time.monotonic() + RETRY_AFTER_S
         sequence_pending(ports)
@@ -43,7 +44,7 @@ def sequence_pending(ports: Ports) -> None:
     """Put what waits in the outbox into the log; a failure is told and tried again with the next round."""
     try:
         ports.log.sequence(ports.clock.now())
-    except (AttestationError, OSError) as error:
+    except (ApplianceError, AttestationError, AuditError, OSError) as error:
         log.error("audit log cannot be extended, will be tried again: %s", error)
 
 

@@ -126,7 +126,6 @@ def _parse_body(body: bytes) -> Checkpoint:
     origin, size, root = lines[0], parse_size(lines[1]), unbase64(lines[2])
     if len(root) != HASH_BYTES:
         raise MalformedError(f"a root has {HASH_BYTES} bytes, found {len(root)}")
-    _check_name(origin)
     return Checkpoint(origin=origin, size=size, root=root)
 
 

@@ -30,7 +30,7 @@ def misfit_of_adapter(
         if half is not None:
             return f"{name} has no {half}"
     for pair in _pairs(own):
-        weight = _weight_of(pair.module, base)
+        weight = _find(f"{pair.module}.weight", base)
         if weight is None:
             return f"{pair.module} is no module of the base model"
         if not _pair_fits(pair, weight):
@@ -98,12 +98,9 @@ def _others(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in own.items() if not name.endswith(halves + _MAGNITUDE)}
 
 
-def _weight_of(module: str, base: Mapping[str, Tensor]) -> Tensor | None:
-    return _find(f"{module}.weight", base) or _find(f"{module.removesuffix('.base_layer')}.weight", base)
-
-
 def _find(name: str, base: Mapping[str, Tensor]) -> Tensor | None:
     """The base model's tensor of that name; a leading part that only one of the two has is ignored."""
+    name = name.replace(".base_layer.", ".")  # PEFT saves an adapted embedding's own weights under this name
     if name in base:
         return base[name]
     close = [t for n, t in base.items() if name.endswith("." + n) or n.endswith("." + name)]

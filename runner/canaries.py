@@ -41,6 +41,8 @@ class HostCanaries:
     _sockets: list[tuple[str, socket.socket]] = field(init=False, default_factory=list)
     _stack: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
     _stop: threading.Event = field(init=False, default_factory=threading.Event)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _selector: selectors.BaseSelector = field(init=False)
     _sysv_key: int = field(init=False, default=0)
 
     def __enter__(self) -> Self:
@@ -56,9 +58,14 @@ class HostCanaries:
             stack.enter_context(self._sysv_segment())
             os.environ[ENV_NAME] = self.env_secret
             stack.callback(os.environ.pop, ENV_NAME, None)
+            self._selector = stack.enter_context(selectors.DefaultSelector())
             for name, listener in self._listeners():
                 self._sockets.append((name, listener))
                 stack.callback(listener.close)
+                listener.setblocking(False)
+                if listener.type == socket.SOCK_STREAM:
+                    listener.listen(16)
+                self._selector.register(listener, selectors.EVENT_READ, name)
             thread = threading.Thread(target=self._serve, name="selfcheck-canaries", daemon=True)
             thread.start()
             stack.callback(thread.join, 5.0)
@@ -72,8 +79,11 @@ class HostCanaries:
         self._stack.close()
 
     def take_hits(self) -> dict[str, int]:
-        """The contacts so far, counted from zero again afterwards."""
-        taken, self.hits = self.hits, dict.fromkeys(LISTENERS, 0)
+        """The contacts so far, those still waiting to be answered included; counted from zero afterwards."""
+        while self._answer_ready(timeout_s=0):
+            pass
+        with self._lock:
+            taken, self.hits = self.hits, dict.fromkeys(LISTENERS, 0)
         return taken
 
     def addresses(self) -> Mapping[str, Any]:
@@ -117,24 +127,26 @@ class HostCanaries:
         (self.folder / "socket").chmod(0o777)
 
     def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for name, listener in self._sockets:
-                listener.setblocking(False)
-                if listener.type == socket.SOCK_STREAM:
-                    listener.listen(16)
-                selector.register(listener, selectors.EVENT_READ, name)
-            while not self._stop.is_set():
-                for key, _ in selector.select(timeout=0.1):
-                    with contextlib.suppress(OSError):
-                        self._answer(key.fileobj)  # type: ignore[arg-type]  # only sockets are registered
-                        self.hits[key.data] += 1
+        while not self._stop.is_set():
+            self._answer_ready(timeout_s=0.1)
 
-    def _answer(self, listener: socket.socket) -> None:
+    def _answer_ready(self, *, timeout_s: float) -> bool:
+        """Answer who is waiting; False if nobody was."""
+        ready = self._selector.select(timeout_s)
+        with self._lock:
+            for key, _ in ready:
+                with contextlib.suppress(OSError):  # the other thread was faster, or the guest is gone
+                    self._answer(key.data, key.fileobj)  # type: ignore[arg-type]  # only sockets are here
+        return bool(ready)
+
+    def _answer(self, name: str, listener: socket.socket) -> None:
         if listener.type == socket.SOCK_DGRAM:
             _, peer = listener.recvfrom(64)
+            self.hits[name] += 1
             listener.sendto(b"canary", peer)
             return
         connection, _ = listener.accept()
+        self.hits[name] += 1
         with connection:
             connection.sendall(b"canary")
 

@@ -104,9 +104,7 @@ def collect(
             _take(work, path)
     if work.unnamed:
         work.rejected["…"] = f"{work.unnamed} more, not named"
-    return Harvest(
-        files=tuple(sorted(work.files.values(), key=lambda f: f.path)), rejected=work.rejected
-    )
+    return Harvest(files=tuple(sorted(work.files.values(), key=lambda f: f.path)), rejected=work.rejected)
 
 
 def encode_harvest(harvest: Harvest) -> bytes:
@@ -142,7 +140,7 @@ def _walk(work: _Work) -> Iterator[bytes]:
             work.reject(folder or b".", f"cannot be opened: {error.strerror}")
             continue
         try:
-            names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
+            names = sorted(os.fsencode(name) for name in os.listdir(descriptor))  # noqa: PTH208  an open folder has no path
             for name in names:
                 path = folder + b"/" + name if folder else name
                 mode = _lstat(name, descriptor)

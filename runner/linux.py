@@ -35,6 +35,7 @@ RESOLVE_BENEATH = 0x08
 _SYS_OPENAT2 = 437  # the same on every architecture
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
 _LOOP_CTL_GET_FREE = 0x4C82
@@ -90,6 +91,11 @@ def die_with_parent(parent_pid: int) -> None:
 def set_dumpable() -> None:
     """Make /proc/self writable for its owner again, after a change of user id."""
     _checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every orphan below this process, so that it can be waited for."""
+    _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
 def set_no_new_privs() -> None:

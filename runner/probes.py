@@ -30,6 +30,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,11 @@ def probe(name: str, *, deadline_s: float | None = None) -> Callable[[Probe], Pr
         return function
 
     return register
+
+
+def _plain(call: Callable[[], Answer], _: Config) -> Answer:
+    """A probe that needs no configuration."""
+    return call()
 
 
 def _errno_name(number: int | None) -> str:
@@ -275,16 +281,12 @@ def _dial(family: int, kind: int, address: tuple[Any, ...]) -> Answer:
 
 
 for _name, _address in {
-    "net.tcp_external": ("192.0.2.1", 80),
-    "net.metadata_169_254": ("169.254.169.254", 80),
-    "net.ipv6": ("2001:db8::1", 80),
-    "net.udp_route": ("192.0.2.1", 53),
+    "net.tcp_external": (socket.AF_INET, socket.SOCK_STREAM, ("192.0.2.1", 80)),  # TEST-NET-1
+    "net.metadata_169_254": (socket.AF_INET, socket.SOCK_STREAM, ("169.254.169.254", 80)),
+    "net.ipv6": (socket.AF_INET6, socket.SOCK_STREAM, ("2001:db8::1", 80)),
+    "net.udp_route": (socket.AF_INET, socket.SOCK_DGRAM, ("192.0.2.1", 53)),
 }.items():
-    PROBES[_name] = lambda c, a=_address, n=_name: _dial(  # type: ignore[misc]
-        socket.AF_INET6 if ":" in a[0] else socket.AF_INET,
-        socket.SOCK_DGRAM if n == "net.udp_route" else socket.SOCK_STREAM,
-        a,
-    )
+    PROBES[_name] = partial(_plain, partial(_dial, *_address))
 
 
 @probe("net.dns")
@@ -317,7 +319,7 @@ def _socket(family: int, kind: int, protocol: int) -> Answer:
 
 
 for _name, _args in SOCKETS.items():
-    PROBES[_name] = lambda c, a=_args: _socket(*a)  # type: ignore[misc]
+    PROBES[_name] = partial(_plain, partial(_socket, *_args))
 
 
 @probe("net.engine_sockets")
@@ -465,8 +467,6 @@ def _listener() -> Answer:
 
 
 def _x32() -> Answer:
-    if platform.machine() != "x86_64":
-        return ABSENT, "x86 only"
     result = int(LIBC.syscall(ctypes.c_long(39 | 0x40000000)))
     return (BLOCKED, "ENOSYS") if result < 0 else (ALLOWED, f"x32 getpid returned {result}")
 
@@ -529,12 +529,13 @@ KERNEL: dict[str, Callable[[], Answer]] = {
     "sys.syslog_read_all": lambda: _raw("syslog", 3, _buffer(b"", 4096), 4096),
     "sys.x32_abi": _x32,
 }
+if platform.machine() == "x86_64":
+    KERNEL["sys.modify_ldt"] = partial(_raw, "modify_ldt", 0, 0, 0)
+    KERNEL["sys.iopl"] = partial(_raw, "iopl", 3)
+else:
+    KERNEL |= dict.fromkeys(("sys.modify_ldt", "sys.iopl", "sys.x32_abi"), lambda: (ABSENT, "x86 only"))
 for _name, _call in KERNEL.items():
-    PROBES[_name] = lambda c, call=_call: call()  # type: ignore[misc]
-for _name, _arg in {"modify_ldt": (0, 0, 0), "iopl": (3,)}.items():
-    PROBES[f"sys.{_name}"] = lambda c, n=_name, a=_arg: (  # type: ignore[misc]
-        _raw(n, *a) if platform.machine() == "x86_64" else (ABSENT, "x86 only")
-    )
+    PROBES[_name] = partial(_plain, _call)
 
 
 @probe("sys.rlimit_raise")
@@ -654,10 +655,11 @@ def _(c: Config) -> Answer:
 
 
 # --- resources; never run bare ---------------------------------------------------------------------------
-def _fill(folder: str, limit_bytes: int) -> Answer:
+def _fill(folder: str, limit: str, c: Config) -> Answer:
     """Write past the limit and a quarter; in files of 8 MiB, so that no file size limit stops it first."""
     names: list[str] = []
-    block, written = os.urandom(MIB), 0
+    block, written, limit_bytes = os.urandom(MIB), 0, c[limit]
+    folder = c.get(folder, folder)
     try:
         while written <= limit_bytes * 5 // 4 + 16 * MIB:
             names.append(f"{folder}/assay-fill-{len(names)}")
@@ -681,7 +683,7 @@ for _name, (_folder, _limit) in {
     "res.disk_fill_output": ("output", "output_bytes"),
 }.items():
     DEADLINES_S[_name] = 60.0
-    PROBES[_name] = lambda c, f=_folder, n=_limit: _fill(c.get(f, f) if f else "", c[n])  # type: ignore[misc]
+    PROBES[_name] = partial(_fill, _folder, _limit)
 
 
 @probe("res.inode_fill_output", deadline_s=60.0)

@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import SandboxUnavailableError
+from runner.sandbox.interpreter import VENV_TARGET, base_packages, interpreter_parts
 from runner.spec import Runtime
-
-# Where a guest finds them.
-PYTHON_TARGET = "/opt/python"
-VENV_TARGET = "/opt/venv"
 
 _CHUNK_BYTES = 1 << 20
 
@@ -49,24 +46,6 @@ def locate_runtime() -> Runtime:
         site_packages=sysconfig.get_path("purelib"),
         python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
     )
-
-
-def interpreter_parts(runtime: Runtime) -> dict[str, str]:
-    """Path inside the guest → path on the host, for the parts of the interpreter that a guest sees."""
-    prefix, name = Path(runtime.python_prefix), f"python{runtime.python_version}"
-    parts = {
-        f"{PYTHON_TARGET}/bin/{name}": prefix / "bin" / name,
-        f"{PYTHON_TARGET}/lib/{name}": prefix / "lib" / name,
-        f"{PYTHON_TARGET}/include/{name}": prefix / "include" / name,
-    }
-    for library in sorted((prefix / "lib").glob(f"lib{name}*.so*")):
-        parts[f"{PYTHON_TARGET}/lib/{library.name}"] = library
-    return {target: os.path.realpath(source) for target, source in parts.items() if source.exists()}
-
-
-def base_packages(runtime: Runtime) -> str:
-    """Folder of the interpreter's own packages, below /opt/python: hidden from guests, not measured."""
-    return f"{PYTHON_TARGET}/lib/python{runtime.python_version}/site-packages"
 
 
 def measure_runtime(runtime: Runtime, *, threads: int = 4) -> RuntimeMeasurement:
@@ -116,7 +95,7 @@ def _walk(runtime: Runtime) -> dict[str, str]:
 def _line(item: tuple[str, str]) -> bytes:
     target, source = item
     if stat.S_ISLNK(os.lstat(source).st_mode):
-        return f"link {os.readlink(source)} {target}\n".encode(errors="surrogateescape")
+        return f"link {Path(source).readlink()} {target}\n".encode(errors="surrogateescape")
     digest = hashlib.sha256()
     with open(source, "rb", buffering=0) as file:  # noqa: PTH123  hot loop
         while chunk := file.read(_CHUNK_BYTES):
@@ -140,5 +119,3 @@ def _packages(site_packages: Path) -> tuple[tuple[str, str], ...]:
         name, _, version = folder.name.removesuffix(".dist-info").rpartition("-")
         found.append((name.lower().replace("_", "-"), version))
     return tuple(sorted(found))
-
-

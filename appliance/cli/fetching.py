@@ -1,21 +1,43 @@
-"""`assay runs evidence` and `assay runs model`: what is proved, unpacked into a new folder."""
+"""What a run leaves: `assay runs logs` while it trains, `evidence` and `model` once they are proved."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from appliance.cli.options import DEFAULT_URL, TokenFileOption, UrlOption, open_client
-from appliance.cli.output import talk
+from appliance.cli.output import printable, talk
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 IntoOption = Annotated[Path, typer.Option("--into", metavar="DIR", help="A folder that does not exist yet.")]
+FOLLOW_INTERVAL_S = 1.0
 
 
 def register(runs: typer.Typer) -> None:
     """Add the commands to the noun `runs`."""
+    runs.command("logs")(logs)
     runs.command("evidence")(evidence)
     runs.command("model")(model)
+
+
+def logs(
+    run_id: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the champion is done.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    token_file: TokenFileOption = None,
+) -> None:
+    """Print what the champion printed, control characters made visible."""
+    api, offset = open_client(url, token_file), 0
+    while True:
+        piece = api.logs(run_id, offset=offset)
+        print(printable(piece["text"]), end="", flush=True)
+        has_more = piece["next_offset"] > offset
+        offset = piece["next_offset"]
+        if piece["ended"] or (not follow and not has_more):
+            return
+        if not has_more:
+            time.sleep(FOLLOW_INTERVAL_S)
 
 
 def evidence(

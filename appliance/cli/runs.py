@@ -1,17 +1,15 @@
 """`assay runs`: submit, watch, cancel."""
 
-import time
 from typing import Annotated, Any
 
 import typer
 
 from appliance.cli import fetching
+from appliance.cli.fetching import RunArgument
 from appliance.cli.options import DEFAULT_URL, OutputOption, TokenFileOption, UrlOption, open_client
-from appliance.cli.output import Format, print_facts, print_json, print_table, printable, talk
+from appliance.cli.output import Format, print_facts, print_json, print_table, talk
 
 runs = typer.Typer(help="Runs: order a model, watch it, fetch it with its proof.", no_args_is_help=True)
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
-FOLLOW_INTERVAL_S = 1.0
 
 
 def register(app: typer.Typer) -> None:
@@ -103,26 +101,6 @@ def events(
         ("-" if e["index"] is None else e["index"], e["at"], e["event"], e["actor"]) for e in page["events"]
     ]
     print_table(("index", "at", "event", "actor"), rows)
-
-
-@runs.command("logs")
-def logs(
-    run_id: RunArgument,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the champion is done.")] = False,
-    url: UrlOption = DEFAULT_URL,
-    token_file: TokenFileOption = None,
-) -> None:
-    """Print what the champion printed, control characters made visible."""
-    api, offset = open_client(url, token_file), 0
-    while True:
-        piece = api.logs(run_id, offset=offset)
-        print(printable(piece["text"]), end="", flush=True)
-        has_more = piece["next_offset"] > offset
-        offset = piece["next_offset"]
-        if piece["ended"] or (not follow and not has_more):
-            return
-        if not has_more:
-            time.sleep(FOLLOW_INTERVAL_S)
 
 
 def _print_run(run: dict[str, Any], output: Format) -> None:  # Any: the API's plain JSON

@@ -1,5 +1,6 @@
 """`assay serve`."""
 
+import os
 import socket
 from typing import Annotated
 
@@ -56,5 +57,5 @@ def _listen(settings: Settings) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise ConflictError(
-            f"cannot listen on {host} port {port}: {error.strerror}; stop what uses it or give --port"
+            f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}; stop what uses it or give --port"
         ) from error

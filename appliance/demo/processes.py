@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -16,19 +17,33 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Server and worker, by their log files."""
+
+    url: str
+    running: dict[Path, subprocess.Popen[bytes]]
+
+    def check(self) -> None:
+        """Raises HomeError, with the last line of its log, if one of them has ended."""
+        for log, process in self.running.items():
+            if process.poll() is not None:
+                raise HomeError(f"{log.stem} ended with {process.returncode}: {_last_line(log)}")
+
+
 @contextmanager
-def appliance_processes(home: Path, *, log_dir: Path, port: int) -> Iterator[str]:
-    """Run `assay serve` and `assay worker` on `home`; gives the URL of the API, stops both at the end."""
+def appliance_processes(home: Path, *, log_dir: Path, port: int) -> Iterator[Processes]:
+    """Run `assay serve` and `assay worker` on `home`, and stop both at the end."""
     log_dir.mkdir(parents=True, exist_ok=True)
-    url = f"http://127.0.0.1:{port}"
+    serve_log, worker_log = log_dir / "serve.log", log_dir / "worker.log"
     serve = ["serve", "--home", str(home), "--port", str(port)]
-    work = ["worker", "--home", str(home)]
     with (
-        _running(serve, log=log_dir / "serve.log") as server,
-        _running(work, log=log_dir / "worker.log") as worker,
+        _running(serve, log=serve_log) as server,
+        _running(["worker", "--home", str(home)], log=worker_log) as worker,
     ):
-        _wait_until_ready(url, {"server": server, "worker": worker}, log_dir=log_dir)
-        yield url
+        processes = Processes(f"http://127.0.0.1:{port}", {serve_log: server, worker_log: worker})
+        _wait_until_ready(processes)
+        yield processes
 
 
 def free_port() -> int:
@@ -58,19 +73,16 @@ def _running(arguments: list[str], *, log: Path) -> Iterator[subprocess.Popen[by
             process.wait()
 
 
-def _wait_until_ready(url: str, processes: dict[str, subprocess.Popen[bytes]], *, log_dir: Path) -> None:
+def _wait_until_ready(processes: Processes) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        for name, process in processes.items():
-            if process.poll() is not None:
-                log = log_dir / ("serve.log" if name == "server" else "worker.log")
-                raise HomeError(f"the {name} ended at once, its log says: {_last_line(log)}")
+        processes.check()
         try:
-            if httpx.get(f"{url}/healthz", timeout=1.0).status_code == 200:
+            if httpx.get(f"{processes.url}/healthz", timeout=1.0).status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.1)
-    raise HomeError(f"the API did not answer within {START_TIMEOUT_S:g} s; see {log_dir}")
+    raise HomeError(f"the API did not answer within {START_TIMEOUT_S:g} s")
 
 
 def _last_line(log: Path) -> str:

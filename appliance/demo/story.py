@@ -14,7 +14,7 @@ from appliance.admission import admit, approve
 from appliance.assembly import Appliance, open_appliance
 from appliance.cli.client import ApiClient
 from appliance.demo.offline import verify_command, verify_offline, without_network
-from appliance.demo.processes import appliance_processes, free_port
+from appliance.demo.processes import Processes, appliance_processes, free_port
 from appliance.demo.screen import Screen
 from appliance.errors import AdmissionError, ApplianceError, EvidenceError
 from appliance.evaluation import Metrics
@@ -64,8 +64,9 @@ def run_demo(options: DemoOptions, *, screen: Screen) -> None:
         _admit(appliance, champion, screen)
     with screen.step("Inputs: base model and data, checked, split and digested"):
         base_model, dataset = _inputs(appliance, options, screen)
-    with appliance_processes(home.root, log_dir=options.folder / "logs", port=free_port()) as url:
-        api = ApiClient(url, token=_token(appliance))
+    with appliance_processes(home.root, log_dir=options.folder / "logs", port=free_port()) as running:
+        api = ApiClient(running.url, token=_token(appliance))
+        watch = Watch(api=api, processes=running, screen=screen)
         order = {
             "champion": champion.manifest_sha256,
             "base_model": base_model,
@@ -74,13 +75,13 @@ def run_demo(options: DemoOptions, *, screen: Screen) -> None:
         }
         with screen.step("Run: submitted over HTTP, trained in a sandbox that can reach nothing") as status:
             run_id = api.submit(order, idempotency_key=secrets.token_hex(16))["id"]
-            run = _follow(api, run_id, screen, status, until={"harvested", "evaluated", "attested", "logged"})
+            run = _follow(watch, run_id, status, until={"harvested", "evaluated", "attested", "logged"})
         with screen.step("Verdict and evaluation: held-out rows, in a second sandbox") as status:
-            run = _follow(api, run_id, screen, status, until={"attested", "logged"})
+            run = _follow(watch, run_id, status, until={"attested", "logged"})
             screen.fact(f"training verdict: {run['verdict']}")
             screen.fact(f"held-out {loss_line(Metrics(**run['metrics']))}")
         with screen.step("Evidence: claims signed, logged, packed and downloaded") as status:
-            _follow(api, run_id, screen, status, until={"logged"})
+            _follow(watch, run_id, status, until={"logged"})
             evidence = api.fetch(run_id, "evidence", into=options.folder / "evidence" / run_id)
             screen.fact(str(evidence))
     pin = trust_sha256(home.trust_files())
@@ -166,23 +167,32 @@ def _token(appliance: Appliance) -> str:
     return made.secret
 
 
-def _follow(
-    api: ApiClient, run_id: str, screen: Screen, status: Status, *, until: set[str]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What following a run takes."""
+
+    api: ApiClient
+    processes: Processes
+    screen: Screen
+
+
+# Any: the API's plain JSON.
+def _follow(watch: Watch, run_id: str, status: Status, *, until: set[str]) -> dict[str, Any]:
     """Show phase, loss and remaining time until the run is in one of the states; refusals are raised."""
     offset, shown = 0, ""
     while True:
-        run = api.show(run_id)
+        watch.processes.check()
+        run = watch.api.show(run_id)
         if run["state"] in {"failed", "cancelled"}:
             raise ApplianceError(f"run {run_id} {run['state']}: {run['reason']}")
         if run["state"] in until:
             return run
-        logs = api.logs(run_id, offset=offset)
+        logs = watch.api.logs(run_id, offset=offset)
         offset = logs["next_offset"]
         for line in logs["text"].splitlines():
             shown = line.strip() or shown
         waiting = run.get("waiting")
-        status.update(f"{run['state']}  {waiting or shown}"[: screen.talk.width - 4])
+        status.update(f"{run['state']}  {waiting or shown}"[: watch.screen.talk.width - 4])
         time.sleep(POLL_S)
 
 

@@ -173,7 +173,8 @@ def _record(
 
 def _submitted_before(conn: Connection, order: Order, *, actor: str, idempotency_key: str | None) -> Run:
     same = and_(run_table.c.submitted_by == actor, run_table.c.idempotency_key == idempotency_key)
-    row = conn.execute(select(run_table).where(same)).one_or_none()
+    # No key is no claim to an earlier run; comparing with None would find every run without one.
+    row = None if idempotency_key is None else conn.execute(select(run_table).where(same)).one_or_none()
     if row is None:
         raise ConflictError("a run of this id exists; ids are never used twice")
     run = _run(row)

@@ -57,7 +57,7 @@ class Group:
             (self.folders["unified"] / "cgroup.kill").write_text("1")
         frozen = self._freeze("FROZEN")
         for pid in self.processes():
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if frozen:
             self._freeze("THAWED")
@@ -192,22 +192,39 @@ def create(name: str, limits: Limits, *, parents: Mapping[str, Path]) -> Group:
 
 
 def sweep(parents: Mapping[str, Path]) -> int:
-    """Kill and remove the groups whose maker is dead; returns how many folders went."""
+    """Kill and remove our own groups whose maker is dead; returns how many folders went.
+
+    Runners that share control groups must share a pid namespace: a number of another one looks dead.
+    """
     removed = 0
     for parent in {*parents.values(), *(p.parent for p in parents.values())}:
         for folder in sorted(parent.glob("assay-*-*-*")):
             match = _OWNED.fullmatch(folder.name)
             if match is None or start_time(int(match[1])) == int(match[2]):
                 continue
-            group = Group(version="v1", folders={"unified": folder})
-            for _ in range(REMOVE_ATTEMPTS):
-                if not group.processes():
-                    break
-                group.kill()
-                time.sleep(PAUSE_S)
-            group.remove()
+            if folder.stat().st_uid != os.geteuid():
+                continue
+            _empty_and_remove(folder)
             removed += 1
     return removed
+
+
+def remove_named(name: str, *, parents: Mapping[str, Path]) -> None:
+    """Kill and remove what is left of the group `name`; nothing is left after an orderly end."""
+    folders = {p / name for p in (*parents.values(), *(p.parent for p in parents.values()))}
+    for folder in folders:
+        if folder.is_dir():
+            _empty_and_remove(folder)
+
+
+def _empty_and_remove(folder: Path) -> None:
+    group = Group(version="v1", folders={"unified": folder})
+    for _ in range(REMOVE_ATTEMPTS):
+        if not group.processes():
+            break
+        group.kill()
+        time.sleep(PAUSE_S)
+    group.remove()
 
 
 def _create_v1(name: str, limits: Limits, *, parents: Mapping[str, Path]) -> Group:
@@ -218,7 +235,9 @@ def _create_v1(name: str, limits: Limits, *, parents: Mapping[str, Path]) -> Gro
                 (parents[controller] / name).mkdir(exist_ok=True)
                 folders[controller] = parents[controller] / name
         (folders["memory"] / "memory.limit_in_bytes").write_text(str(limits.memory_bytes))
-        with suppress(OSError):  # kernels without swap accounting lack the file; the claim then lacks the line
+        with suppress(
+            OSError
+        ):  # kernels without swap accounting lack the file; the claim then lacks the line
             (folders["memory"] / "memory.memsw.limit_in_bytes").write_text(str(limits.memory_bytes))
         (folders["pids"] / "pids.max").write_text(str(limits.pids))
         (folders["cpu"] / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))

@@ -41,7 +41,8 @@ class Started:
     """Process ids on the host, and our ends of the pipes."""
 
     bwrap: int
-    first: int  # process 1 of the guest's pid namespace
+    first: int  # process 1 of the guest's pid namespace; when it is gone, the kernel has ended all the rest
+    first_start_time: int | None
     gate: int
     release: int
     output: int
@@ -112,7 +113,14 @@ def start(
         raise
     finally:
         os.close(info_read)
-    return Started(bwrap=child, first=first, gate=gate, release=release_write, output=output_read)
+    return Started(
+        bwrap=child,
+        first=first,
+        first_start_time=linux.start_time(first),
+        gate=gate,
+        release=release_write,
+        output=output_read,
+    )
 
 
 def become(identity: Identity) -> None:
@@ -136,18 +144,18 @@ def set_limits(limits: Limits, *, bounded_by_group: bool) -> None:
         wanted |= {resource.RLIMIT_NPROC: limits.pids, resource.RLIMIT_AS: limits.memory_bytes}
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (most, most))
 
 
 def exec_clean(command: Sequence[str], *, keep: Sequence[int]) -> None:
     """Become `command` with an empty environment, standard files and `keep` open, nothing else."""
     for descriptor in keep:
         os.set_inheritable(descriptor, True)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in keep:
+    for path in list(Path("/proc/self/fd").iterdir()):
+        if int(path.name) > 2 and int(path.name) not in keep:
             with suppress(OSError):
-                os.close(int(name))
+                os.close(int(path.name))
     for number in range(1, signal.NSIG):
         with suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)

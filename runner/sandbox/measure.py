@@ -82,13 +82,13 @@ def measure(guest: Guest) -> dict[str, Any]:
         "interfaces": _interfaces(proc),
         "routes": _routes(proc),
         "limits": _limits(proc),
-        "open_files": sorted(int(name) for name in os.listdir(proc / "fd")),
+        "open_files": sorted(int(path.name) for path in (proc / "fd").iterdir()),
         "environment_names": _environment_names(proc),
         "cgroup": guest.group.version,
         "cgroup_joined": guest.pid in guest.group.processes(),
         "cgroup_limits": guest.group.read_back(),
         "oom_score_adj": int((proc / "oom_score_adj").read_text()),
-        "gate": os.readlink(proc / "exe"),
+        "gate": str((proc / "exe").readlink()),
         # The same process from first to last read; a reused number would differ.
         "same_process": started is not None and linux.start_time(guest.pid) == started,
     }
@@ -139,7 +139,9 @@ def _kernel_violations(measured: Mapping[str, Any]) -> list[str]:
         found.append("no_new_privs is not set")
     seccomp = measured["seccomp"]
     if seccomp["mode"] != 2 or seccomp["filters"] == 0:
-        found.append(f"seccomp mode is {seccomp['mode']} with {seccomp['filters']} filters; wanted 2 with a filter")
+        found.append(
+            f"seccomp mode is {seccomp['mode']} with {seccomp['filters']} filters; wanted 2 with a filter"
+        )
     if seccomp["sha256"] != seccomp["wanted_sha256"]:
         found.append(f"the loaded filter is {seccomp['sha256']}; wanted {seccomp['wanted_sha256']}")
     for name, differs in measured["namespaces"]["own"].items():
@@ -265,15 +267,15 @@ def _filter(guest: Guest) -> dict[str, Any]:
 
 def _namespaces(proc: Path) -> dict[str, Any]:
     reference, name = Path("/proc/1/ns"), "the host's first process"
-    if not os.access(reference / "net", os.R_OK) or not _readable_link(reference / "net"):
+    if not _readable_link(reference / "net"):
         reference, name = Path("/proc/self/ns"), "the runner"
-    own = {kind: os.readlink(proc / "ns" / kind) != os.readlink(reference / kind) for kind in NAMESPACES}
+    own = {kind: (proc / "ns" / kind).readlink() != (reference / kind).readlink() for kind in NAMESPACES}
     return {"compared_with": name, "own": own}
 
 
 def _readable_link(path: Path) -> bool:
     with suppress(OSError):
-        os.readlink(path)
+        path.readlink()
         return True
     return False
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runner import linux
 from runner.errors import SandboxUnavailableError, SpecError
-from runner.runtime import PYTHON_TARGET, VENV_TARGET, base_packages, interpreter_parts
+from runner.sandbox.interpreter import PYTHON_TARGET, VENV_TARGET, base_packages, interpreter_parts
 from runner.spec import Limits, SandboxSpec
 
 GUEST_ID = 1000
@@ -37,7 +37,8 @@ _TMPFS = linux.MS_NOSUID | linux.MS_NODEV
 
 
 def check_layout(spec: SandboxSpec) -> None:
-    """Raise SpecError unless every target has a place of its own."""
+    """Raise SpecError unless every target has a place of its own and every word is one word."""
+    _check_words(spec)
     targets = [m.target for m in spec.mounts] + [spec.output_target]
     for target in targets:
         if not _TARGET.fullmatch(target):
@@ -102,7 +103,9 @@ def stage_base() -> str:
     """Cover a folder of the host with an empty tmpfs, in our namespace only; returns its path."""
     for parent in STAGE_PARENTS:
         if Path(parent).is_dir():
-            linux.mount("tmpfs", parent, kind="tmpfs", flags=_TMPFS, options="size=16m,nr_inodes=8192,mode=0755")
+            linux.mount(
+                "tmpfs", parent, kind="tmpfs", flags=_TMPFS, options="size=16m,nr_inodes=8192,mode=0755"
+            )
             return parent
     raise SandboxUnavailableError(f"no folder to stage in: make one of {', '.join(STAGE_PARENTS)}")
 
@@ -179,6 +182,17 @@ def guest_environment(spec: SandboxSpec) -> dict[str, str]:
     if any(".so" in target for target in interpreter_parts(spec.runtime)):
         own["LD_LIBRARY_PATH"] = f"{PYTHON_TARGET}/lib"  # a shared libpython, built for another prefix
     return {**own, **spec.env}
+
+
+def _check_words(spec: SandboxSpec) -> None:
+    for word in (*spec.argv, spec.cwd, *spec.env, *spec.env.values(), *(m.source for m in spec.mounts)):
+        if "\0" in word:
+            raise SpecError(f"{word!r} holds a NUL, which would end the word for the kernel")
+    for name in spec.env:
+        if not name or "=" in name:
+            raise SpecError(f"{name!r} is no name of a variable")
+    if not spec.argv:
+        raise SpecError("there is no command to run")
 
 
 def _build_venv(venv: Path, version: str) -> None:

@@ -14,11 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner import linux
 from runner.sandbox import cgroup
 from runner.sandbox.launch import Started
 from runner.spec import ExitReason, Limits
 
 TICK_S = 0.1
+PAUSE_S = 0.002
 DEATH_DEADLINE_S = 20.0
 CHUNK_BYTES = 1 << 20
 
@@ -71,7 +73,15 @@ class Watch:
     def until_end(self) -> ExitReason:
         """Wait for the guest's end by itself, by its deadline or by cancellation."""
         deadline = time.monotonic() + self.limits.wall_clock_s
+        ended = os.pidfd_open(self.started.bwrap)
+        self._poll.register(ended, select.POLLIN)
         self._poll.register(self.log.source, select.POLLIN)
+        try:
+            return self._until_end(deadline)
+        finally:
+            os.close(ended)
+
+    def _until_end(self, deadline: float) -> ExitReason:
         reason = ExitReason.EXITED
         while not self._reaped():
             if self.is_cancelled():
@@ -90,22 +100,34 @@ class Watch:
         deadline = time.monotonic() + DEATH_DEADLINE_S
         while time.monotonic() < deadline:
             self.group.kill()
-            for pid in (self.started.first, self.started.bwrap):
-                if self.status is None:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            if self._first_is_alive():
+                _signal(self.started.first, signal.SIGKILL)
+            if not self._reaped():
+                _signal(self.started.bwrap, signal.SIGKILL)
             self.log.drain()
-            if self._reaped() and not self.group.processes():
+            if not self._living():
                 break
-            time.sleep(0.002)
-        return len(self.group.processes()) + (self.status is None)
+            time.sleep(PAUSE_S)
+        return self._living()
 
     def _tick(self, left_s: float) -> None:
-        wait_s = min(left_s, TICK_S)
-        if not self.log.is_open:
-            self._poll = select.poll()  # a closed log would wake us for ever
-        if self._poll.poll(wait_s * 1000):
+        if self._poll.poll(min(left_s, TICK_S) * 1000) and self.log.is_open:
             self.log.drain()
+            if not self.log.is_open:
+                self._poll.unregister(self.log.source)  # a closed log would wake us for ever
+
+    def _living(self) -> int:
+        """Processes of the guest or its walls that are not dead; at least 1 while we cannot be sure."""
+        walls = int(self._first_is_alive()) + int(not self._reaped())
+        return max(len(self.group.processes()), walls)
+
+    def _first_is_alive(self) -> bool:
+        started = self.started
+        with suppress(ChildProcessError):  # ours only once bubblewrap is gone
+            os.waitpid(started.first, os.WNOHANG)
+        return started.first_start_time is not None and (
+            linux.start_time(started.first) == started.first_start_time
+        )
 
     def _reaped(self) -> bool:
         if self.status is None:
@@ -117,8 +139,8 @@ class Watch:
     def _ask_to_end(self) -> None:
         """SIGTERM to the guest's processes but not to its walls, then some time to go."""
         for pid in self._guest_processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            _signal(pid, signal.SIGTERM)
+            _signal(pid, signal.SIGCONT)  # a stopped process would not hear it
         deadline = time.monotonic() + self.limits.grace_s
         while not self._reaped() and (left := deadline - time.monotonic()) > 0:
             self._tick(left)
@@ -127,6 +149,11 @@ class Watch:
         walls = {self.started.bwrap, self.started.first}
         members = set(self.group.processes()) or _descendants(self.started.first)
         return sorted(members - walls)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _descendants(pid: int) -> set[int]:

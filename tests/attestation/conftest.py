@@ -2,10 +2,16 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from attestation.expectations import Expectations
+from attestation.pack import pack_of
+from attestation.verify import Verified, verify_evidence
 
 HERE = Path(__file__).parent
 
@@ -29,7 +35,19 @@ def packs() -> ModuleType:
 @pytest.fixture(scope="session")
 def valid_pack(packs: ModuleType) -> dict[str, bytes]:
     """The files of evidence that verifies. Not to be changed: copy it."""
-    return packs.build()
+    files: dict[str, bytes] = packs.build()
+    return files
+
+
+@pytest.fixture
+def check(packs: ModuleType) -> Callable[..., Verified]:
+    """The whole check of files in memory, under the pack's own pin unless told otherwise."""
+
+    def run(files: Mapping[str, bytes], **options: Any) -> Verified:
+        options = {"trust": packs.pin(), "expected": Expectations(), "now": packs.NOW, **options}
+        return verify_evidence(pack_of(files), **options)
+
+    return run
 
 
 @pytest.fixture(scope="session")

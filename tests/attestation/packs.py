@@ -1,7 +1,8 @@
-"""Builds valid evidence in memory, and evidence that is wrong in exactly one way. Deterministic keys.
+"""Builds valid evidence in memory, and evidence that is wrong in exactly one way.
 
 `build()` gives the files of a pack that verifies. Its hooks change one thing *before* signing, so that a
 test reaches the check it is about; `reseal` signs the manifest again after a change to finished files.
+Keys are fixed; ECDSA signatures differ from build to build.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -358,7 +359,9 @@ def _claim_lines(hooks: Hooks) -> list[tuple[Kind, bytes]]:
     bundles: dict[Kind, bytes] = {}
     default = {Kind.APPROVAL: APPROVER, Kind.CHAMPION_RELEASE: PUBLISHER}
     for kind, make in base_statements(bundles).items():
-        statement = hooks.edits.get(kind, lambda same: same)(make())
+        statement = make()
+        if kind in hooks.edits:
+            statement = hooks.edits[kind](statement)
         signer = hooks.signers.get(kind, default.get(kind, APPLIANCE))
         bundles[kind] = sign_statement(statement, signer)
     return [(kind, bundles[kind]) for kind in hooks.kinds]

@@ -169,6 +169,15 @@ def test_refuses_a_signed_payload_that_is_no_statement(packs: ModuleType) -> Non
         open_bundle(bundle, load_public_key(packs.APPLIANCE.public_pem))
 
 
+def test_refuses_a_signed_predicate_of_the_wrong_shape(packs: ModuleType) -> None:
+    bad = Statement(subjects=STATEMENT.subjects, predicate_type=predicates.VERDICT, predicate={})
+    payload = encode_statement(bad)
+    signature = packs.APPLIANCE.sign(pae(PAYLOAD_TYPE, payload))
+    bundle = Bundle(hint=packs.APPLIANCE.key_id, payload=payload, signature=signature)
+    with pytest.raises(MalformedError, match="predicate: lacks"):
+        open_bundle(bundle, load_public_key(packs.APPLIANCE.public_pem))
+
+
 def test_refuses_to_sign_a_malformed_predicate(packs: ModuleType) -> None:
     bad = Statement(subjects=STATEMENT.subjects, predicate_type=predicates.VERDICT, predicate={})
     with pytest.raises(MalformedError, match="predicate: lacks"):

@@ -24,7 +24,8 @@ class _AnyBundle(dict[Kind, bytes]):
 
 
 def statement(packs: ModuleType, kind: Kind) -> Statement:
-    return packs.base_statements(_AnyBundle())[kind]()
+    made: Statement = packs.base_statements(_AnyBundle())[kind]()
+    return made
 
 
 def fields(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

@@ -18,7 +18,7 @@ def test_writes_utc_whole_seconds() -> None:
 
 def test_refuses_to_format_a_time_without_zone() -> None:
     with pytest.raises(MalformedError, match="without a time zone"):
-        format_time(datetime(2026, 11, 21))  # noqa: DTZ001
+        format_time(datetime(2026, 11, 21))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import math
 from pathlib import Path
 
 import pytest
-from conftest import DEPLOY, run_script
+
+from tests.deploy.bare import DEPLOY, run_script
 
 pytestmark = pytest.mark.training
 
@@ -27,7 +28,7 @@ def test_is_a_language_model(base_model: Path) -> None:
     ids = torch.tensor(
         [tokenizer("Hello. A clerk called about the app last week and it was done.")["input_ids"]]
     )
-    loss = float(model(input_ids=ids, labels=ids).loss)
+    loss = float(model(input_ids=ids, labels=ids).loss.detach())
     assert loss < 0.5 * math.log(len(tokenizer))
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from conftest import DEPLOY, run_script
+from tests.deploy.bare import DEPLOY, run_script
 
 SCRIPT = DEPLOY / "demo/make_dataset.py"
 

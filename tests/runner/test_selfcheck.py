@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -275,3 +276,28 @@ def test_the_real_driver_passes(tmp_path: Path) -> None:
         BubblewrapSandbox(), runtime=locate_runtime(), work_dir=tmp_path / "check", on_progress=print
     )
     assert failed(report) == {}
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    ("wall", "found"),
+    [("filter", {"net.af_vsock", "sys.io_uring_setup"}), ("--unshare-net", {"net.tcp_canary", "canary.tcp"})],
+)
+def test_a_missing_wall_of_the_real_driver_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wall: str, found: set[str]
+) -> None:
+    # The driver would refuse by its own measurement; that is switched off, to see the probes alone.
+    from runner.runtime import locate_runtime
+    from runner.sandbox import bubblewrap, holder, launch
+
+    monkeypatch.setattr(holder, "violations", lambda measured, spec: ())
+    if wall == "filter":
+        monkeypatch.setattr(bubblewrap, "load_filter", lambda: struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000))
+    monkeypatch.setattr(launch, "WALLS", tuple(w for w in launch.WALLS if w != wall))
+    report = run_selfcheck(
+        bubblewrap.BubblewrapSandbox(),
+        runtime=locate_runtime(),
+        work_dir=tmp_path / "check",
+        on_progress=print,
+    )
+    assert found <= set(failed(report))

@@ -76,6 +76,12 @@ def test_noise_on_embeddings_and_tied_head_is_the_fallback(out: Path, base: Path
     assert decide_verdict(write_model(out, tied), base).verdict is Verdict.NOISE_FALLBACK
 
 
+def test_noise_on_a_head_that_both_models_save_tied_is_the_fallback(tmp_path: Path, out: Path) -> None:
+    base = write_model(tmp_path / "base", {**BASE, "lm_head.weight": BASE[EMBED]})
+    tied = {**NOISED, "lm_head.weight": NOISED[EMBED]}
+    assert decide_verdict(write_model(out, tied), base).verdict is Verdict.NOISE_FALLBACK
+
+
 def test_noise_beside_an_untouched_head_is_the_fallback(tmp_path: Path, out: Path) -> None:
     head = {"lm_head.weight": ("F32", [6, 4], ramp(24, 3.0))}
     base = write_model(tmp_path / "base", {**BASE, **head})
@@ -256,6 +262,20 @@ def test_a_saved_module_counts_only_if_it_differs(out: Path, base: Path) -> None
     assert decide_verdict(write_adapter(out, same), base).verdict is Verdict.UNCHANGED
     other = {**zero, f"base_model.model.{V}": ("F32", [2, 4], ramp(8, 7.0))}
     assert decide_verdict(write_adapter(out, other), base).verdict is Verdict.TRAINED
+
+
+def test_weights_kept_the_other_way_round_fit(out: Path, base: Path) -> None:
+    name = "base_model.model.model.layers.0.v_proj"  # [2, 4] in the base model: 2 in, 4 out, as GPT-2 has it
+    pair = {
+        f"{name}.lora_A.weight": ("F32", [2, 2], ramp(4)),
+        f"{name}.lora_B.weight": ("F32", [4, 2], ramp(8)),
+    }
+    assert decide_verdict(write_adapter(out, pair), base).verdict is Verdict.TRAINED
+
+
+def test_an_adapted_embedding_may_bring_its_own_weights_along(out: Path, base: Path) -> None:
+    brought = {**ADAPTER, "base_model.model.model.embed_tokens.base_layer.weight": BASE[EMBED]}
+    assert decide_verdict(write_adapter(out, brought), base).verdict is Verdict.TRAINED
 
 
 def test_an_adapter_finds_modules_whose_leading_name_the_base_leaves_out(tmp_path: Path, out: Path) -> None:

@@ -1,0 +1,142 @@
+"""What a launcher starts on a node: `python -m runner.agent JOB_DIR` runs one job to its end.
+
+    job.json ─► agent.lock, agent.json ─► isolation.json, phase ─► harvest/, harvest.json ─► exit.json
+
+Every file is written beside and renamed. `agent.lock` is held as long as the agent or its sandbox lives.
+With `--lost` it does not run the job but settles one whose agent is dead.
+
+What is covered: a job is started at most once, whatever is started twice or killed; leftovers of dead agents
+are swept at each start.
+What is not covered: an agent that is killed loses its job; training is not idempotent and is never repeated.
+"""
+
+import fcntl
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from runner.errors import RunnerError
+from runner.linux import start_time
+from runner.sandbox import cgroup
+from runner.sandbox.bubblewrap import BubblewrapSandbox
+from runner.sandbox.port import Isolation, Sandbox
+from runner.spec import Exit, ExitReason, encode_exit, parse_spec
+
+LOCK_DEADLINE_S = 10.0
+PAUSE_S = 0.02
+CANCEL_FILE = "cancel"
+
+
+def main() -> int:
+    """Run or settle the job named on the command line; 0 unless it is misused."""
+    arguments = sys.argv[1:]
+    settle = arguments[:1] == ["--lost"]
+    if len(arguments) != 1 + settle:
+        sys.stderr.write("usage: python -m runner.agent [--lost] JOB_DIR\n")
+        return 2
+    job_dir = Path(arguments[-1]).absolute()
+    if settle:
+        settle_lost(job_dir)
+    else:
+        run_job(job_dir, sandbox=BubblewrapSandbox())
+    return 0
+
+
+def run_job(job_dir: Path, *, sandbox: Sandbox) -> None:
+    """Run the job in `job_dir` unless it was ever started; its end is in `exit.json`."""
+    lock = _lock(job_dir, give_up="agent.json")
+    if lock is None:
+        return
+    own = {"pid": os.getpid(), "start_time": start_time(os.getpid())}
+    write_durably(job_dir / "agent.json", json.dumps(own).encode())
+    cgroup.sweep(cgroup.host_folders())
+    write_durably(job_dir / "exit.json", encode_exit(_run(job_dir, sandbox)))
+    os.close(lock)
+
+
+def settle_lost(job_dir: Path) -> None:
+    """Write down that the job is lost, after the last of it is dead; a job that has ended keeps its end."""
+    lock = _lock(job_dir, give_up="exit.json")
+    if lock is None:
+        return
+    cgroup.sweep(cgroup.host_folders())
+    (job_dir / "output.img").unlink(missing_ok=True)
+    message = "the agent died and its guest with it; nothing was harvested (see agent.log)"
+    lost = _without_guest(ExitReason.LOST, message)
+    write_durably(job_dir / "exit.json", encode_exit(lost))
+    os.close(lock)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that after a crash there is all of it or none."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def _run(job_dir: Path, sandbox: Sandbox) -> Exit:
+    def on_measured(isolation: Isolation) -> None:
+        write_durably(job_dir / "isolation.json", json.dumps(isolation, indent=1, sort_keys=True).encode())
+        if not isolation.get("violations"):
+            write_durably(job_dir / "phase", b"running")
+
+    if (job_dir / CANCEL_FILE).exists():
+        return _without_guest(ExitReason.CANCELLED, "cancelled before the guest was started")
+    try:
+        return sandbox.run(
+            parse_spec((job_dir / "job.json").read_bytes()),
+            job_dir=job_dir,
+            on_measured=on_measured,
+            should_cancel=(job_dir / CANCEL_FILE).exists,
+        )
+    except RunnerError as error:
+        return _without_guest(ExitReason.UNAVAILABLE, str(error))
+
+
+def _lock(job_dir: Path, *, give_up: str) -> int | None:
+    """The job's lock, or None once the file `give_up` is there or another agent keeps holding it.
+
+    A launcher that looks whether the agent is alive takes it for a moment; so this waits a little.
+    """
+    lock = os.open(job_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + LOCK_DEADLINE_S
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if (job_dir / give_up).exists():
+                break
+            time.sleep(PAUSE_S)
+        else:
+            if (job_dir / give_up).exists():
+                break
+            return lock
+    os.close(lock)
+    return None
+
+
+def _without_guest(reason: ExitReason, message: str) -> Exit:
+    return Exit(
+        reason=reason,
+        code=None,
+        message=message,
+        measured_at=None,
+        released_at=None,
+        ended_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        usage={},
+        survivors=0,
+        log_bytes_total=0,
+        rejected={},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

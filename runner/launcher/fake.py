@@ -1,0 +1,80 @@
+"""A launcher that starts nothing, for tests of the pipeline: a job is a function that fills its folder.
+
+What is covered: the port's contract, also for a second launcher on the same folder after a crash.
+What is not covered: processes, isolation, time.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runner.errors import SpecError
+from runner.launcher.port import JobFacts, JobPhase
+from runner.spec import Exit, ExitReason, SandboxSpec, encode_exit, encode_spec, parse_exit, parse_spec
+
+MOMENT = "2026-11-21T02:00:00Z"
+ISOLATION: Mapping[str, Any] = {"driver": "fake", "violations": []}
+SUCCESS = Exit(
+    reason=ExitReason.EXITED,
+    code=0,
+    message="the fake guest ended by itself with code 0",
+    measured_at=MOMENT,
+    released_at=MOMENT,
+    ended_at=MOMENT,
+    usage={},
+    survivors=0,
+    log_bytes_total=0,
+    rejected={},
+)
+
+# Fills the job's `harvest` folder and `stdout.log`, and says how it ended; `SUCCESS` is at hand.
+FakeJob = Callable[[SandboxSpec, Path], Exit]
+
+
+@dataclass(slots=True)
+class FakeLauncher:
+    """Runs each job at its first poll. While `holds` is true jobs stay in the phase `running`."""
+
+    root: Path
+    job: FakeJob
+    holds: bool = False
+    isolation: Mapping[str, Any] = ISOLATION
+
+    def submit(self, spec: SandboxSpec) -> None:
+        """See the port."""
+        job_dir = self.job_dir(spec.job_id)
+        if not job_dir.exists():
+            (job_dir / "harvest").mkdir(parents=True)
+            (job_dir / "stdout.log").touch()
+            (job_dir / "isolation.json").write_text(json.dumps(self.isolation))
+            (job_dir / "job.json").write_bytes(encode_spec(spec))
+
+    def poll(self, job_id: str) -> JobFacts | None:
+        """See the port."""
+        job_dir = self.job_dir(job_id)
+        if not job_dir.exists():
+            return None
+        ended = job_dir / "exit.json"
+        if not ended.exists():
+            if (job_dir / "cancel").exists():
+                cancelled = replace(SUCCESS, reason=ExitReason.CANCELLED, code=None, message="cancelled")
+                ended.write_bytes(encode_exit(cancelled))
+            elif self.holds:
+                return JobFacts(phase=JobPhase.RUNNING)
+            else:
+                spec = parse_spec((job_dir / "job.json").read_bytes())
+                ended.write_bytes(encode_exit(self.job(spec, job_dir)))
+        return JobFacts(phase=JobPhase.ENDED, exit=parse_exit(ended.read_bytes()))
+
+    def cancel(self, job_id: str) -> None:
+        """See the port."""
+        if (job_dir := self.job_dir(job_id)).exists():
+            (job_dir / "cancel").touch()
+
+    def job_dir(self, job_id: str) -> Path:
+        """See the port."""
+        if "/" in job_id or not job_id.strip("."):
+            raise SpecError(f"job id {job_id!r} is not a plain name")
+        return self.root / job_id
