@@ -38,6 +38,7 @@ class AdmittedChampion:
     contract_epoch: str
     policy_sha256: str  # the set under which it was admitted
     release_bundle: bytes
+    approvers: frozenset[str]
     approval_bundles: tuple[bytes, ...]
     admission_bundle: bytes
 

@@ -232,7 +232,8 @@ def _facts_of(run: Run, ports: Ports) -> RunFacts:
     assert run.model is not None and run.metrics is not None  # states from EVALUATED on have both
     with ports.engine.connect() as connection:
         champion = champions.get(connection, order.champion)
-        admitted = champions.admitted(connection, order.champion)
+        # As it was when the run was ordered: later approvals and decisions are not this run's.
+        admitted = champions.admitted(connection, order.champion, at=run.submitted_at)
         base = artifacts.get(connection, order.base_model)
     if admitted is None:
         raise AdmissionError(f"champion {champion.name} is not admitted")

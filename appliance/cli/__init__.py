@@ -11,6 +11,7 @@ from appliance.errors import ApplianceError
 from attestation.errors import AttestationError
 from audit.errors import AuditError
 from runner.errors import RunnerError
+from tournament_sync.errors import SyncError
 
 # In the order in which the help shows them. A new noun is a new module and a line here.
 NOUNS: Final = (
@@ -34,7 +35,7 @@ class _Refusing(TyperGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except (ApplianceError, AttestationError, AuditError, RunnerError) as error:
+        except (ApplianceError, AttestationError, AuditError, RunnerError, SyncError) as error:
             talk(f"assay: {error}")
             raise typer.Exit(exit_code_of(error)) from error
 

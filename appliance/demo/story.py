@@ -16,7 +16,7 @@ from appliance.cli.client import ApiClient
 from appliance.demo.offline import verify_command, verify_offline, without_network
 from appliance.demo.processes import Processes, appliance_processes, free_port
 from appliance.demo.screen import Screen
-from appliance.errors import AdmissionError, ApplianceError, EvidenceError
+from appliance.errors import AdmissionError, ApplianceError, ConflictError, EvidenceError
 from appliance.evaluation import Metrics
 from appliance.home import add_person, create_home, open_home
 from appliance.imports import import_dataset, import_model
@@ -29,6 +29,7 @@ from appliance.syncing import champion_named, sync_feed
 from appliance.tokens import Role as ApiRole
 from attestation.trust import Role, trust_sha256
 from tournament_sync.champion import Channel, ContractEpoch
+from tournament_sync.errors import PublishError
 from tournament_sync.publish import publish_release
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -53,19 +54,19 @@ def run_demo(options: DemoOptions, *, screen: Screen) -> None:
     Raises ApplianceError when a step refuses, which is told in one line.
     """
     with screen.step("Appliance home: database, keys, log, trust root, two people"):
-        appliance = _make_home(options.folder)
+        appliance = make_home(options.folder)
         home = appliance.home
         screen.fact(f"{home.root}; {SUBMITTER} proposes and submits, {APPROVER} approves")
     with screen.step("Champion: published to a signed feed, synced, pinned"):
-        champion = _sync_reference_champion(appliance, options.folder / "feed")
+        champion = sync_reference_champion(appliance, options.folder / "feed")
         screen.fact(f"{champion.name}, commit {champion.commit[:12]}, tree {champion.tree[:12]}, Apache-2.0")
         screen.fact("Attribution: Gradients.io (https://gradients.io)")
     with screen.step("Admission: signed approval of a second person, then the policy"):
-        _admit(appliance, champion, screen)
+        admit_champion(appliance, champion, screen)
     with screen.step("Inputs: base model and data, checked, split and digested"):
         base_model, dataset = _inputs(appliance, options, screen)
     with appliance_processes(home.root, log_dir=options.folder / "logs", port=free_port()) as running:
-        api = ApiClient(running.url, token=_token(appliance))
+        api = ApiClient(running.url, token=make_token(appliance))
         watch = Watch(api=api, processes=running, screen=screen)
         order = {
             "champion": champion.manifest_sha256,
@@ -93,7 +94,7 @@ def run_demo(options: DemoOptions, *, screen: Screen) -> None:
     _close(screen, evidence=evidence, pin=pin, options=options)
 
 
-def _make_home(folder: Path) -> Appliance:
+def make_home(folder: Path) -> Appliance:
     now = SystemClock().now()
     root = folder / "home"
     home = open_home(root) if (root / "home.json").exists() else create_home(root, name="demo", now=now)
@@ -102,23 +103,26 @@ def _make_home(folder: Path) -> Appliance:
     return open_appliance(Settings(home=home.root))
 
 
-def _sync_reference_champion(appliance: Appliance, feed: Path) -> ChampionRow:
-    publish_release(
-        DEPLOY / "champions" / "reference",
-        feed,
-        name=CHAMPION,
-        channel=Channel.TEXT,
-        contract_epoch=ContractEpoch.E4,
-        signer=appliance.home.person_signer(PUBLISHER),
-        now=SystemClock().now(),
-    )
+def sync_reference_champion(appliance: Appliance, feed: Path) -> ChampionRow:
+    try:
+        publish_release(
+            DEPLOY / "champions" / "reference",
+            feed,
+            name=CHAMPION,
+            channel=Channel.TEXT,
+            contract_epoch=ContractEpoch.E4,
+            signer=appliance.home.person_signer(PUBLISHER),
+            now=SystemClock().now(),
+        )
+    except PublishError as error:
+        raise ConflictError(f"{error}; to begin afresh, remove {feed.parent}") from error
     report = sync_feed(appliance, feed, actor=SUBMITTER)
     for refusal in report.refused:
         raise AdmissionError(f"champion {refusal.name} was refused: {refusal.reason}")
     return champion_named(appliance, CHAMPION)
 
 
-def _admit(appliance: Appliance, champion: ChampionRow, screen: Screen) -> None:
+def admit_champion(appliance: Appliance, champion: ChampionRow, screen: Screen) -> None:
     refused = admit(appliance, champion, actor=SUBMITTER)
     if not refused.allowed:
         screen.fact(f"before the approval: {refused.reasons[0]}")
@@ -135,9 +139,9 @@ def _inputs(appliance: Appliance, options: DemoOptions, screen: Screen) -> tuple
     made.mkdir(exist_ok=True)
     model, data = options.model or made / "base-model", options.data or made / "complaints.jsonl"
     if options.model is None and not model.exists():
-        _run_script("make_base_model.py", "--output", str(model))
+        run_script("make_base_model.py", "--output", str(model))
     if options.data is None:
-        _run_script("make_dataset.py", "--output", str(data))
+        run_script("make_dataset.py", "--output", str(data))
     base = import_model(appliance, model, name=f"local/{model.resolve().name}", actor=SUBMITTER)
     screen.fact(f"base model {base.name}, sha256:{base.root_sha256[:16]}…")
     dataset = import_dataset(appliance, data, actor=SUBMITTER)
@@ -149,14 +153,14 @@ def _inputs(appliance: Appliance, options: DemoOptions, screen: Screen) -> tuple
     return base.root_sha256, dataset.root_sha256
 
 
-def _run_script(name: str, *arguments: str) -> None:
+def run_script(name: str, *arguments: str) -> None:
     command = [sys.executable, str(DEPLOY / "demo" / name), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ApplianceError(f"{name} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
 
 
-def _token(appliance: Appliance) -> str:
+def make_token(appliance: Appliance) -> str:
     """A fresh API token; the one of an earlier demo is revoked, since tokens are shown once and never kept."""
     now = SystemClock().now()
     with appliance.engine.begin() as connection:

@@ -150,9 +150,13 @@ def add_admission(
     )
 
 
-def newest_decision(conn: Connection, manifest_sha256: str) -> AdmissionDecision | None:
-    """The decision that counts, None if nobody decided yet."""
+def newest_decision(
+    conn: Connection, manifest_sha256: str, *, at: datetime | None = None
+) -> AdmissionDecision | None:
+    """The decision that counts (that counted `at` that time), None if nobody had decided yet."""
     query = select(admission_table).where(admission_table.c.champion == manifest_sha256)
+    if at is not None:
+        query = query.where(admission_table.c.decided_at <= at)
     row = conn.execute(query.order_by(admission_table.c.number.desc()).limit(1)).one_or_none()
     if row is None:
         return None
@@ -166,15 +170,26 @@ def newest_decision(conn: Connection, manifest_sha256: str) -> AdmissionDecision
     )
 
 
-def admitted(conn: Connection, manifest_sha256: str) -> AdmittedChampion | None:
-    """The champion with all that admits it, None unless its newest decision allows it.
+def admitted(
+    conn: Connection, manifest_sha256: str, *, at: datetime | None = None
+) -> AdmittedChampion | None:
+    """The champion with all that admits it (admitted it `at` that time), None unless a decision allows it.
 
+    Only approvals that the decision could count are part of it: by others than the proposer, under the same
+    policy set, and not younger than the decision.
     Raises NotFoundError if there is no such champion.
     """
     champion = get(conn, manifest_sha256)
-    decision = newest_decision(conn, manifest_sha256)
+    decision = newest_decision(conn, manifest_sha256, at=at)
     if decision is None or not decision.allowed or decision.bundle is None:
         return None
+    counted = [
+        approval
+        for approval in approvals(conn, manifest_sha256)
+        if approval.policy_sha256 == decision.policy_sha256
+        and approval.approver != champion.proposed_by
+        and approval.approved_at <= decision.decided_at
+    ]
     return AdmittedChampion(
         name=champion.name,
         manifest_sha256=champion.manifest_sha256,
@@ -183,12 +198,8 @@ def admitted(conn: Connection, manifest_sha256: str) -> AdmittedChampion | None:
         contract_epoch=champion.contract_epoch,
         policy_sha256=decision.policy_sha256,
         release_bundle=champion.release_bundle,
-        # Approvals under another policy set say nothing about this decision.
-        approval_bundles=tuple(
-            a.bundle
-            for a in approvals(conn, manifest_sha256)
-            if a.policy_sha256 == decision.policy_sha256 and a.approver != champion.proposed_by
-        ),
+        approvers=frozenset(approval.approver for approval in counted),
+        approval_bundles=tuple(approval.bundle for approval in counted),
         admission_bundle=decision.bundle,
     )
 

@@ -6,7 +6,7 @@ What is not covered: processes, isolation, time.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class FakeLauncher:
     root: Path
     job: FakeJob
     holds: bool = False
-    isolation: Mapping[str, Any] = ISOLATION
+    isolation: Mapping[str, Any] = field(default_factory=lambda: ISOLATION)
 
     def submit(self, spec: SandboxSpec) -> None:
         """See the port."""

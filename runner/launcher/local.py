@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,9 +81,7 @@ class LocalLauncher:
         if job_dir.exists():
             return
         self._root.mkdir(parents=True, exist_ok=True)
-        beside = self._root / f".{spec.job_id}.{os.getpid()}"
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(mode=0o700)
+        beside = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
         with (beside / "job.json").open("wb") as file:
             file.write(encode_spec(spec))
             file.flush()

@@ -24,7 +24,15 @@ from runner.errors import SandboxUnavailableError, SpecError
 from runner.sandbox import cgroup
 from runner.sandbox.holder import CANCEL, ENDED, GO, MALFORMED, MEASURED, Order, describe, hold
 from runner.sandbox.identity import claim_identity
-from runner.sandbox.launch import WALLS, become, exec_clean, memory_file
+from runner.sandbox.launch import (
+    MAX_USER_NAMESPACES,
+    WALLS,
+    become,
+    exec_clean,
+    explain,
+    memory_file,
+    read_sysctl,
+)
 from runner.sandbox.port import Isolation
 from runner.sandbox.reap import DEADLINE_S as HARVEST_DEADLINE_S
 from runner.sandbox.rootfs import check_layout
@@ -53,9 +61,11 @@ class BubblewrapSandbox:
         """See the port; takes some milliseconds, as it tries the walls on `/bin/true`."""
         load_filter()
         bwrap = self._find()
+        if read_sysctl(MAX_USER_NAMESPACES) == "0":
+            raise SandboxUnavailableError(explain("", sysctl=read_sysctl))
         status, said = _trial(bwrap, [*WALLS, "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/true"])
         if status != 0:
-            raise SandboxUnavailableError(explain(said, sysctl=_sysctl))
+            raise SandboxUnavailableError(explain(said, sysctl=read_sysctl))
 
     def run(
         self,
@@ -103,20 +113,6 @@ class BubblewrapSandbox:
         return found
 
 
-def explain(said: str, *, sysctl: Callable[[str], str | None]) -> str:
-    """Why a trial failed and what to do, in one sentence; `said` are bubblewrap's own words."""
-    if sysctl("user/max_user_namespaces") == "0":
-        return "user namespaces are off (user.max_user_namespaces is 0); set it to 10000 with sysctl"
-    if sysctl("kernel/unprivileged_userns_clone") == "0":
-        return "unprivileged user namespaces are off; set kernel.unprivileged_userns_clone to 1 with sysctl"
-    if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
-        return (
-            "AppArmor forbids bubblewrap to make user namespaces; "
-            "load a profile for it with the rule 'userns,' (see apparmor.d, bwrap-userns-restrict)"
-        )
-    return f"bubblewrap cannot make a sandbox here: {said or 'it did not say why'}"
-
-
 def _follow(
     order: Order,
     holder: socket.socket,
@@ -128,9 +124,9 @@ def _follow(
     limits = order.spec.limits
     deadline = time.monotonic() + limits.wall_clock_s + limits.grace_s + HARVEST_DEADLINE_S + SLACK_S
     received = b""
-    cancelled = False
+    released = cancelled = False
     while time.monotonic() < deadline:
-        if not cancelled and should_cancel():
+        if released and not cancelled and should_cancel():
             cancelled = True
             _send(holder, CANCEL)
         if not select.select([holder], [], [], TICK_S)[0]:
@@ -145,6 +141,7 @@ def _follow(
             if message["kind"] == MEASURED:
                 on_measured(message["value"])
                 _send(holder, GO)
+                released = True
             else:
                 return _end(message["kind"], message["value"])
     return _lost()
@@ -207,10 +204,3 @@ def _trial(bwrap: str, arguments: list[str]) -> tuple[int, str]:
     if identity.lock is not None:
         os.close(identity.lock)
     return status, words.decode(errors="replace").strip()
-
-
-def _sysctl(name: str) -> str | None:
-    try:
-        return Path("/proc/sys", name).read_text().strip()
-    except OSError:
-        return None

@@ -6,7 +6,7 @@ What is not covered: isolation of any kind. The isolation claim says `fake`.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.errors import SandboxUnavailableError
@@ -26,7 +26,7 @@ class FakeSandbox:
     """Runs `guest` as a plain call. `isolation` is "measured"; a reason in `unavailable` refuses everything."""
 
     guest: FakeGuest
-    isolation: Isolation = ISOLATION
+    isolation: Isolation = field(default_factory=lambda: ISOLATION)
     unavailable: str | None = None
 
     @property

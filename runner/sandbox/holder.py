@@ -153,59 +153,67 @@ def _enter_namespaces(identity: Identity) -> None:
 
 
 def _guard(held: _Held, started: Started, output: str) -> Exit:
-    order = held.order
-    guest = Guest(
-        pid=started.gate, group=held.group, filter=order.program, driver_version=order.bwrap_version
-    )
-    facts = measure(guest)
-    found = violations(facts, order.spec)
+    """Measure, release or refuse, watch, kill, and only then harvest."""
+    limits = held.order.spec.limits
+    found = _measure(held, started)
     measured_at = _now()
-    value = {**facts, "unenforced": list(unenforced(facts)), "violations": list(found)}
-    _tell(held.runner, MEASURED, value)
-    _await_go(held.runner)
-    log = Log(source=started.output, target=held.log, cap_bytes=order.spec.limits.log_bytes)
     watch = Watch(
         started=started,
         group=held.group,
-        limits=order.spec.limits,
-        log=log,
+        limits=limits,
+        log=Log(source=started.output, target=held.log, cap_bytes=limits.log_bytes),
         is_cancelled=lambda: _is_cancelled(held.runner),
     )
     began = time.monotonic()
-    released_at = None
-    if found:
-        reason = ExitReason.REFUSED
-    else:
+    released_at, reason = None, ExitReason.REFUSED
+    if not found:
         released_at = _now()
         os.write(started.release, b"\n")
         os.close(started.release)
         reason = watch.until_end()
     elapsed_ms = int((time.monotonic() - began) * 1000)
     survivors = watch.kill_all()
-    log.finish()
+    watch.log.finish()
     usage = {**held.group.usage(), "wall_ms": elapsed_ms}
     if reason is ExitReason.EXITED and usage.get("oom_kills"):
         reason = ExitReason.OUT_OF_MEMORY
-    code = os.WEXITSTATUS(watch.status) if watch.status is not None and os.WIFEXITED(watch.status) else None
-    message = describe(reason, code=code, limits_s=order.spec.limits.wall_clock_s, found=found)
+    code = None if reason is ExitReason.REFUSED else watch.code
+    message = describe(reason, code=code, limits_s=limits.wall_clock_s, found=found)
     rejected: Mapping[str, str] = {}
     if reason is not ExitReason.REFUSED and not survivors:
         try:
-            rejected = harvest_output(order.spec, output, job=held.job, identity=held.identity).rejected
+            rejected = harvest_output(held.order.spec, output, job=held.job, identity=held.identity).rejected
         except HarvestError as error:
             message = f"{message}; its output could not be taken: {error}"
     return Exit(
         reason=reason,
-        code=code if reason is not ExitReason.REFUSED else None,
+        code=code,
         message=message,
         measured_at=measured_at,
         released_at=released_at,
         ended_at=_now(),
         usage=usage,
         survivors=survivors,
-        log_bytes_total=log.total_bytes,
+        log_bytes_total=watch.log.total_bytes,
         rejected=rejected,
     )
+
+
+def _measure(held: _Held, started: Started) -> tuple[str, ...]:
+    """Measure the walls and have the runner write them down; returns the violations."""
+    guest = Guest(
+        pid=started.gate,
+        group=held.group,
+        filter=held.order.program,
+        driver_version=held.order.bwrap_version,
+        has_own_user_id=held.identity.is_own,
+    )
+    facts = measure(guest)
+    found = violations(facts, held.order.spec)
+    told = {**facts, "unenforced": list(unenforced(facts)), "violations": list(found)}
+    _tell(held.runner, MEASURED, told)
+    _await_go(held.runner)
+    return found
 
 
 def describe(  # noqa: PLR0911  one sentence per reason

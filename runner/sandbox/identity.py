@@ -31,8 +31,13 @@ def claim_identity() -> Identity:
     """An id for one run. Raises SandboxUnavailableError when the pool is used up."""
     if os.geteuid() != 0:
         return Identity(user_id=os.geteuid(), is_own=False)
+    first = next((pool for pool in POOLS if _is_mapped(pool)), None)
+    if first is None:
+        raise SandboxUnavailableError(
+            "root's user namespace holds too few user ids to give a guest one of its own; "
+            f"map at least {POOLS[-1] + POOL_SIZE} ids into this container"
+        )
     LOCKS.mkdir(parents=True, exist_ok=True, mode=0o700)
-    first = next((p for p in POOLS if _is_mapped(p)), POOLS[-1])
     for user_id in range(first, first + POOL_SIZE):
         lock = os.open(LOCKS / str(user_id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -47,6 +52,6 @@ def claim_identity() -> Identity:
 def _is_mapped(user_id: int) -> bool:
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         inside, _, count = (int(word) for word in line.split())
-        if inside <= user_id < inside + count - POOL_SIZE:
+        if inside <= user_id and user_id + POOL_SIZE <= inside + count:
             return True
     return False

@@ -12,7 +12,7 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from runner.sandbox.measure import MASKED
 from runner.sandbox.rootfs import GUEST_ID, guest_environment
 from runner.spec import Limits, SandboxSpec
 
+MAX_USER_NAMESPACES = "user/max_user_namespaces"
 START_DEADLINE_S = 20.0
 PAUSE_S = 0.001
 # The gate reads one line, then becomes the guest; a closed pipe is a refusal.
@@ -90,12 +91,10 @@ def start(
     if child == 0:
         try:
             linux.die_with_parent(parent)
-            group.join(os.getpid())
             os.dup2(release_read, 0)
             os.dup2(output_write, 1)
             os.dup2(output_write, 2)
-            set_limits(spec.limits, bounded_by_group=group.version != "none")
-            become(identity)
+            _enter(spec.limits, identity=identity, group=group)
             exec_clean(command, keep=(info_write, seccomp, arguments))
         except OSError as error:
             os.write(2, f"the sandbox could not be entered: {error}\n".encode())
@@ -121,6 +120,28 @@ def start(
         release=release_write,
         output=output_read,
     )
+
+
+def explain(said: str, *, sysctl: Callable[[str], str | None]) -> str:
+    """Why a trial failed and what to do, in one sentence; `said` are bubblewrap's own words."""
+    if sysctl(MAX_USER_NAMESPACES) == "0":
+        return "user namespaces are off (user.max_user_namespaces is 0); set it to 10000 with sysctl"
+    if sysctl("kernel/unprivileged_userns_clone") == "0":
+        return "unprivileged user namespaces are off; set kernel.unprivileged_userns_clone to 1 with sysctl"
+    if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return (
+            "AppArmor forbids bubblewrap to make user namespaces; "
+            "load a profile for it with the rule 'userns,' (see apparmor.d, bwrap-userns-restrict)"
+        )
+    return f"bubblewrap cannot make a sandbox here: {said or 'it did not say why'}"
+
+
+def read_sysctl(name: str) -> str | None:
+    """A kernel setting, or None where this kernel lacks it."""
+    try:
+        return Path("/proc/sys", name).read_text().strip()
+    except OSError:
+        return None
 
 
 def become(identity: Identity) -> None:
@@ -172,6 +193,12 @@ def memory_file(data: bytes) -> int:
     return descriptor
 
 
+def _enter(limits: Limits, *, identity: Identity, group: cgroup.Group) -> None:
+    group.join(os.getpid())
+    set_limits(limits, bounded_by_group=group.version != "none")
+    become(identity)
+
+
 def _first_process(info: int, child: int, output: int) -> int:
     """The id of the guest's process 1, told by bubblewrap when the namespaces stand."""
     deadline = time.monotonic() + START_DEADLINE_S
@@ -219,4 +246,4 @@ def _last_words(child: int, output: int) -> str:
         said = os.read(output, 4096).decode(errors="replace").strip()
     except BlockingIOError:
         said = ""
-    return f"bubblewrap could not make the sandbox: {said or 'it did not say why'}"
+    return explain(said, sysctl=read_sysctl)

@@ -54,6 +54,7 @@ class Guest:
     group: cgroup.Group
     filter: bytes
     driver_version: str
+    has_own_user_id: bool
 
 
 def measure(guest: Guest) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def measure(guest: Guest) -> dict[str, Any]:
         "driver": "bubblewrap",
         "driver_version": guest.driver_version,
         "host": _host(),
+        "own_user_id": guest.has_own_user_id,
         "uids": _integers(status["Uid"]),
         "gids": _integers(status["Gid"]),
         "groups": _integers(status["Groups"]),
@@ -96,10 +98,15 @@ def measure(guest: Guest) -> dict[str, Any]:
 
 
 def unenforced(measured: Mapping[str, Any]) -> tuple[str, ...]:
-    """The limits of the order that this host cannot enforce."""
-    if measured["cgroup"] != "none":
-        return ()
-    return ("cpu_millis", "memory_bytes: per process only", "pids: per user id only")
+    """What this host, or the runner's lack of rights, leaves unenforced; no violation, but told."""
+    missing: tuple[str, ...] = ()
+    if measured["cgroup"] == "none":
+        missing += ("cpu_millis", "memory_bytes: per process only", "pids: per user id only")
+    if not measured["own_user_id"]:
+        missing += ("user id: the guest's is the runner's own",)
+        if strangers := _strange_groups(measured):
+            missing += (f"groups: an ordinary user cannot drop {strangers}",)
+    return missing
 
 
 def violations(measured: Mapping[str, Any], spec: SandboxSpec) -> tuple[str, ...]:
@@ -116,12 +123,16 @@ def violations(measured: Mapping[str, Any], spec: SandboxSpec) -> tuple[str, ...
     return tuple(found)
 
 
+def _strange_groups(measured: Mapping[str, Any]) -> list[int]:
+    return sorted(set(measured["groups"]) - set(measured["gids"]))
+
+
 def _identity_violations(measured: Mapping[str, Any]) -> list[str]:
     found = []
     if 0 in measured["uids"] or 0 in measured["gids"]:
         found.append(f"host ids are uid {measured['uids']}, gid {measured['gids']}; none may be 0")
-    strangers = sorted(set(measured["groups"]) - set(measured["gids"]) - {65534})
-    if 0 in strangers:
+    strangers = _strange_groups(measured)
+    if strangers and (measured["own_user_id"] or 0 in strangers):
         found.append(f"supplementary groups {strangers} are left")
     for kind in ("uid_map", "gid_map"):
         rows = measured[kind]

@@ -191,6 +191,10 @@ def _check_words(spec: SandboxSpec) -> None:
     for name in spec.env:
         if not name or "=" in name:
             raise SpecError(f"{name!r} is no name of a variable")
+        if name.startswith("LD_"):
+            raise SpecError(
+                f"{name} would load files of the guest into its gate, before the walls are measured"
+            )
     if not spec.argv:
         raise SpecError("there is no command to run")
 

@@ -70,6 +70,13 @@ class Watch:
     status: int | None = None
     _poll: select.poll = field(default_factory=select.poll)
 
+    @property
+    def code(self) -> int | None:
+        """The guest's exit code; None while it runs and when it was killed together with its walls."""
+        if self.status is None or not os.WIFEXITED(self.status):
+            return None
+        return os.WEXITSTATUS(self.status)
+
     def until_end(self) -> ExitReason:
         """Wait for the guest's end by itself, by its deadline or by cancellation."""
         deadline = time.monotonic() + self.limits.wall_clock_s

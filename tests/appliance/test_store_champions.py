@@ -45,6 +45,25 @@ def test_approval_that_did_not_count_is_not_carried(stocked: Engine, approver: s
     assert admitted.approval_bundles == (b"approval",)
 
 
+def test_approval_younger_than_the_decision_is_not_carried(stocked: Engine) -> None:
+    with stocked.begin() as conn:
+        champions.add_approval(
+            conn, CHAMPION, approver="eve", policy_sha256="e" * 64, bundle=b"late", approved_at=NOW
+        )
+        admitted = champions.admitted(conn, CHAMPION)
+    assert admitted is not None
+    assert admitted.approval_bundles == (b"approval",)
+
+
+def test_admission_as_it_was_outlives_a_later_refusal(stocked: Engine) -> None:
+    with stocked.begin() as conn:
+        decided = champions.newest_decision(conn, CHAMPION)
+        refuse(conn)
+        assert decided is not None
+        assert champions.admitted(conn, CHAMPION, at=decided.decided_at) is not None
+        assert champions.admitted(conn, CHAMPION) is None
+
+
 def test_undecided_champion_is_not_admitted(stocked: Engine) -> None:
     with stocked.begin() as conn:
         proposed = champions.get(conn, CHAMPION)

@@ -53,7 +53,7 @@ def submit_run(
             now=services.clock.now(),
         )
         if run.id == run_id:  # an order taken before stays taken, whatever became of its champion
-            check_order(conn, order)
+            check_order(conn, order, submitter=caller.name)
         others = runs.unfinished(conn)
     if run.id != run_id:
         response.status_code = status.HTTP_200_OK
