@@ -4,6 +4,7 @@ PYTHON ?= python3
 FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 # Environments without bytecode make every import of the training libraries several times slower.
 unexport PYTHONDONTWRITEBYTECODE
+export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 DEMO_ARGS ?=
 TEST_ARGS ?=

@@ -13,7 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -29,7 +29,7 @@ from appliance.keys.file import (
     load_log_key,
 )
 from attestation.trust import Role, TrustedKey, TrustRoot, encode_trust, parse_trust, trust_sha256
-from audit.durable import write_durably
+from audit.durable import fsync_folder, write_durably
 
 LAYOUT_VERSION = 1
 RESERVED_NAMES = frozenset({"appliance", "log"})
@@ -97,10 +97,19 @@ class Home:
 
     def keep_policy(self, files: Mapping[str, bytes], *, sha256: str) -> None:
         """Keep the policy set of that digest for evidence to come; the same set again is no change."""
-        for name, content in files.items():
-            path = self._policy_dir(sha256) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(path, content)
+        with suppress(HomeError):
+            self.policy_files(sha256)
+            return
+        building = self.root / "policies" / f".{sha256}-{uuid.uuid4().hex}"
+        try:
+            for name, content in files.items():
+                (building / name).parent.mkdir(parents=True, exist_ok=True)
+                write_durably(building / name, content)
+            shutil.rmtree(self._policy_dir(sha256), ignore_errors=True)  # it is not the set of its name
+            building.rename(self._policy_dir(sha256))
+            fsync_folder(building.parent)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
 
     def policy_files(self, sha256: str) -> dict[str, bytes]:
         """The policy set of that digest. Raises HomeError if it is not here or was changed."""
@@ -115,6 +124,12 @@ class Home:
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.root).free
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed worker was building; only for the process that holds `worker_lock`."""
+        for folder in (self.jobs_dir, self.evidence_dir):
+            for path in folder.glob(".*"):
+                shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def worker_lock(self) -> Iterator[None]:

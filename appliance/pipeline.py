@@ -19,7 +19,7 @@ from typing import Any
 
 from appliance.attest import Claim, RunFacts, sign_claims
 from appliance.domain import LEGAL_MOVES, Run, RunState
-from appliance.errors import AdmissionError, ApplianceError, EvaluationError, EvidenceError
+from appliance.errors import AdmissionError, ApplianceError, EvaluationError, EvidenceError, HomeError
 from appliance.evaluation import encode_metrics, parse_metrics, read_metrics
 from appliance.evidence import EvidenceInputs, write_evidence
 from appliance.finalise import finalise
@@ -32,7 +32,7 @@ from attestation.digest import sha256_hex
 from attestation.errors import AttestationError
 from audit.event import APPLIANCE, Event, EventKind
 from audit.store import enqueue
-from runner.errors import RunnerError
+from runner.errors import LauncherError, RunnerError
 from runner.launcher.port import JobPhase
 from runner.spec import Exit, ExitReason
 from runner.verdict import Verdict, decide_verdict
@@ -51,13 +51,16 @@ class Move:
 def advance(run: Run, ports: Ports) -> Run | None:
     """Take `run` one step further if it can be taken; the run as it is then, or None if it waits.
 
-    Raises StaleRunError if somebody else moved the run meanwhile, and OSError if this machine stands in the
-    way (a full disk, say): then nothing has changed, and the step can be tried again.
+    Raises StaleRunError if somebody else moved the run meanwhile, and HomeError, LauncherError or OSError if
+    this machine stands in the way (a full disk, say): then nothing has changed, and the step can be tried
+    again.
     """
     if run.state.is_final:
         return None
     try:
         move = _cancel(run, ports) if _is_to_be_cancelled(run) else STEPS[run.state](run, ports)
+    except (HomeError, LauncherError):
+        raise  # the operator must act; the run has done nothing wrong
     except (ApplianceError, RunnerError, AttestationError) as error:
         if RunState.FAILED not in LEGAL_MOVES[run.state]:
             raise  # signed claims are never failed away: publishing is tried again
@@ -66,28 +69,26 @@ def advance(run: Run, ports: Ports) -> Run | None:
 
 
 def place(run: Run, ports: Ports) -> Move | None:
-    """SUBMITTED → PLACED: when there is room, check every input again and start the sandboxed job."""
+    """SUBMITTED → PLACED: there is room, and the champion is still admitted."""
     with ports.engine.connect() as connection:
         champion = champions.get(connection, run.order.champion)
         admitted = champions.admitted(connection, run.order.champion)
-        base = artifacts.get(connection, run.order.base_model)
         others = tuple(r for r in runs.unfinished(connection) if r.id != run.id)
     if why_waiting(run, others, capacity=ports.capacity, free_bytes=ports.home.free_bytes()):
         return None
     if admitted is None:
         raise AdmissionError(f"champion {champion.name} is not admitted")
-    # What was approved is what runs: a tree that changed in the store is found here, not trusted.
-    for digest in (run.order.champion, run.order.base_model, run.order.dataset):
-        ports.store.verify(digest)
-    launch = training_launch(run, champion=champion, base=base, ports=ports)
-    ports.launcher.submit(launch.spec)
-    return Move(to=RunState.PLACED, detail={"job": launch.spec.job_id})
+    return Move(to=RunState.PLACED, detail={"job": job_ids(run).train})
 
 
 def watch(run: Run, ports: Ports) -> Move | None:
-    """PLACED → RUNNING: the walls were measured and the champion was released."""
+    """PLACED → RUNNING: start the sandboxed job; its walls were measured and the champion was released."""
     facts = ports.launcher.poll(job_ids(run).train)
-    if facts is None or facts.phase is JobPhase.PREPARING:
+    if facts is None:
+        # Not before PLACED is written: a run that is cancelled while SUBMITTED must have no job to leave behind.
+        _start(run, ports)
+        return None
+    if facts.phase is JobPhase.PREPARING:
         return None
     return Move(to=RunState.RUNNING)
 
@@ -198,6 +199,16 @@ def _apply(run: Run, move: Move, ports: Ports) -> Run:
     return moved
 
 
+def _start(run: Run, ports: Ports) -> None:
+    """What was approved is what runs: a tree that changed in the store is found here, not trusted."""
+    for digest in (run.order.champion, run.order.base_model, run.order.dataset):
+        ports.store.verify(digest)
+    with ports.engine.connect() as connection:
+        champion = champions.get(connection, run.order.champion)
+        base = artifacts.get(connection, run.order.base_model)
+    ports.launcher.submit(training_launch(run, champion=champion, base=base, ports=ports).spec)
+
+
 def _is_to_be_cancelled(run: Run) -> bool:
     return run.cancel_requested_by is not None and run.state.is_cancellable
 
@@ -261,7 +272,10 @@ def _facts_of(run: Run, ports: Ports) -> RunFacts:
 
 def _isolation(ports: Ports, job_id: str) -> Mapping[str, Any]:
     """The walls of a job as its agent measured them before the release."""
-    measured = json.loads((ports.launcher.job_dir(job_id) / "isolation.json").read_bytes())
+    try:
+        measured = json.loads((ports.launcher.job_dir(job_id) / "isolation.json").read_bytes())
+    except ValueError as error:
+        raise EvidenceError(f"isolation.json of {job_id} is not JSON: {error}") from error
     if not isinstance(measured, dict):
         raise EvidenceError(f"isolation.json of {job_id} is not a JSON object")
     return measured

@@ -17,8 +17,8 @@ def run_report(facts: RunFacts) -> str:
         f"model       sha256:{facts.model.root_sha256}",
         f"verdict     {facts.verdict.verdict.value}",
         f"held-out    {loss_line(metrics)}",
-        f"sandbox     {walls.get('driver', '?')}, network {walls.get('network', '?')},"
-        f" limits by cgroup {walls.get('cgroup', '?')}",
+        f"sandbox     {walls.get('driver', '?')}, network interfaces {walls.get('interfaces', '?')},"
+        f" cgroup {walls.get('cgroup', '?')}, violations {walls.get('violations', '?')}",
         f"time        {facts.exit.released_at} to {facts.exit.ended_at}, ended: {facts.exit.reason.value}",
         "",
         "Training script by a champion of Gradients-on-Demand. Attribution: Gradients.io (https://gradients.io)",

@@ -23,7 +23,11 @@ RETRY_AFTER_S = 5.0
 
 
 def work(ports: Ports, *, poll_interval_s: float, should_stop: Callable[[], bool]) -> None:
-    """Advance runs until `should_stop`. A step that this machine hinders is tried again later."""
+    """Advance runs until `should_stop`. A step that this machine hinders is tried again later.
+
+    At most one process per home may do this (`Home.worker_lock`).
+    """
+    ports.home.remove_unfinished()
     retry_at: dict[str, float] = {}
     while not should_stop():
         moved = False
@@ -61,5 +65,9 @@ def _advance_logged(run: Run, ports: Ports) -> bool:
 
 
 def _unfinished(ports: Ports) -> tuple[Run, ...]:
-    with ports.engine.connect() as connection:
-        return tuple(runs.unfinished(connection))
+    try:
+        with ports.engine.connect() as connection:
+            return runs.unfinished(connection)
+    except ApplianceError as error:
+        log.error("runs cannot be read, will be tried again: %s", error)
+        return ()

@@ -46,7 +46,7 @@ def main() -> int:
 
 def run_job(job_dir: Path, *, sandbox: Sandbox) -> None:
     """Run the job in `job_dir` unless it was ever started; its end is in `exit.json`."""
-    lock = _lock(job_dir, give_up="agent.json")
+    lock = _lock(job_dir, give_up=("agent.json", "exit.json"))
     if lock is None:
         return
     own = {"pid": os.getpid(), "start_time": start_time(os.getpid())}
@@ -58,7 +58,7 @@ def run_job(job_dir: Path, *, sandbox: Sandbox) -> None:
 
 def settle_lost(job_dir: Path) -> None:
     """Write down that the job is lost, after the last of it is dead; a job that has ended keeps its end."""
-    lock = _lock(job_dir, give_up="exit.json")
+    lock = _lock(job_dir, give_up=("exit.json",))
     if lock is None:
         return
     cgroup.sweep(cgroup.host_folders())
@@ -101,8 +101,8 @@ def _run(job_dir: Path, sandbox: Sandbox) -> Exit:
         return _without_guest(ExitReason.UNAVAILABLE, str(error))
 
 
-def _lock(job_dir: Path, *, give_up: str) -> int | None:
-    """The job's lock, or None once the file `give_up` is there or another agent keeps holding it.
+def _lock(job_dir: Path, *, give_up: tuple[str, ...]) -> int | None:
+    """The job's lock, or None once a file of `give_up` is there or another agent keeps holding it.
 
     A launcher that looks whether the agent is alive takes it for a moment; so this waits a little.
     """
@@ -112,11 +112,11 @@ def _lock(job_dir: Path, *, give_up: str) -> int | None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if (job_dir / give_up).exists():
+            if any((job_dir / name).exists() for name in give_up):
                 break
             time.sleep(PAUSE_S)
         else:
-            if (job_dir / give_up).exists():
+            if any((job_dir / name).exists() for name in give_up):
                 break
             return lock
     os.close(lock)

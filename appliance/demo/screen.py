@@ -31,7 +31,7 @@ class Screen:
 
     def fact(self, text: str) -> None:
         """One line of detail under the current step."""
-        self.talk.print(f"    {text}", markup=False)
+        self.talk.print(f"    {text}", markup=False, soft_wrap=True)
 
     @property
     def elapsed_s(self) -> float:

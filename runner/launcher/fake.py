@@ -35,10 +35,11 @@ FakeJob = Callable[[SandboxSpec, Path], Exit]
 
 @dataclass(slots=True)
 class FakeLauncher:
-    """Runs each job at its first poll. While `holds` is true jobs stay in the phase `running`."""
+    """Runs each job at its first poll, unless told to keep all in the phase `preparing` or `running`."""
 
     root: Path
     job: FakeJob
+    prepares: bool = False
     holds: bool = False
     isolation: Mapping[str, Any] = field(default_factory=lambda: ISOLATION)
 
@@ -60,12 +61,14 @@ class FakeLauncher:
         if not ended.exists():
             if (job_dir / "cancel").exists():
                 cancelled = replace(SUCCESS, reason=ExitReason.CANCELLED, code=None, message="cancelled")
-                ended.write_bytes(encode_exit(cancelled))
+                _end(job_dir, cancelled)
+            elif self.prepares:
+                return JobFacts(phase=JobPhase.PREPARING)
             elif self.holds:
                 return JobFacts(phase=JobPhase.RUNNING)
             else:
                 spec = parse_spec((job_dir / "job.json").read_bytes())
-                ended.write_bytes(encode_exit(self.job(spec, job_dir)))
+                _end(job_dir, self.job(spec, job_dir))
         return JobFacts(phase=JobPhase.ENDED, exit=parse_exit(ended.read_bytes()))
 
     def cancel(self, job_id: str) -> None:
@@ -78,3 +81,10 @@ class FakeLauncher:
         if "/" in job_id or not job_id.strip("."):
             raise SpecError(f"job id {job_id!r} is not a plain name")
         return self.root / job_id
+
+
+def _end(job_dir: Path, ended: Exit) -> None:
+    """The end is written last and at once: a job with an end has everything else."""
+    beside = job_dir / "exit.json.new"
+    beside.write_bytes(encode_exit(ended))
+    beside.rename(job_dir / "exit.json")

@@ -106,7 +106,7 @@ class LocalLauncher:
                 start_new_session=True,
             )
         facts = {"pid": agent.pid, "start_time": start_time(agent.pid)}
-        beside = job_dir / "spawned.json.new"
+        beside = job_dir / f"spawned.{agent.pid}.new"
         beside.write_bytes(json.dumps(facts).encode())
         beside.rename(job_dir / "spawned.json")
         self._agents = [a for a in (*self._agents, agent) if a.poll() is None]
@@ -141,6 +141,8 @@ def _is_alive(path: Path) -> bool:
         facts = json.loads(path.read_bytes())
     except FileNotFoundError:
         return False
+    if facts["start_time"] is None:
+        return False  # it was dead when its start was to be noted
     return start_time(int(facts["pid"])) == int(facts["start_time"])
 
 

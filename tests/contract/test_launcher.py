@@ -150,6 +150,7 @@ class TestLocal:
         assert end_of(local, "job").code == 0
         assert (local.job_dir("job") / "stdout.log").read_text() == "once\n"
 
+    @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
     def test_many_submitters_start_one_guest(self, tmp_path: Path) -> None:
         launchers = [LocalLauncher(tmp_path, sys.executable) for _ in range(4)]
         submitters = [

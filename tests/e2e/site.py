@@ -179,8 +179,8 @@ class Site:
         """What an interrupted step left in the home, control groups of its jobs included."""
         found = {str(path.relative_to(self.home)) for name in HALF_WRITTEN for path in self.home.glob(name)}
         locks = {name for name in found if name.endswith(".lock")}
-        jobs = {path.name for path in (self.home / "jobs").iterdir()}
-        groups = {str(path) for path in Path("/sys/fs/cgroup").glob("**/assay-*") if path.name[6:] in jobs}
+        jobs = tuple(f"-{path.name}" for path in (self.home / "jobs").iterdir())
+        groups = {str(path) for path in Path("/sys/fs/cgroup").glob("**/assay-*") if path.name.endswith(jobs)}
         return sorted((found - locks) | groups)
 
     def everything(self) -> set[str]:

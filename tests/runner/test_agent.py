@@ -56,6 +56,13 @@ def test_a_job_whose_agent_died_is_not_run_again(job_dir: Path) -> None:
     assert not (job_dir / "exit.json").exists()
 
 
+def test_a_job_that_was_settled_as_lost_is_not_run_by_a_late_agent(job_dir: Path) -> None:
+    settle_lost(job_dir)
+    run_job(job_dir, sandbox=FakeSandbox(guest=ends_well))
+    assert end_of(job_dir).reason is ExitReason.LOST
+    assert not (job_dir / "harvest").exists()
+
+
 def test_an_agent_stands_back_while_another_holds_the_job(job_dir: Path) -> None:
     with (job_dir / "agent.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
