@@ -5,6 +5,7 @@
 Whoever proposes (syncs) a champion cannot approve it: only approvals by others count.
 """
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from appliance.errors import AdmissionError, ArtifactError
 from appliance.policy import Decision, PolicySet, decide
 from appliance.store import champions
 from appliance.store.champions import ChampionRow
-from attestation.bundle import open_bundle, parse_bundle, sign_statement
+from attestation.bundle import sign_statement
+from attestation.claims import Kind, open_claim
 from attestation.digest import sha256_hex
-from attestation.errors import AttestationError
-from attestation.keys import load_public_key
-from attestation.predicates import APPROVAL, CHAMPION_ADMITTED, CHAMPION_RELEASE, SVR, check_predicate
+from attestation.errors import AttestationError, VerificationError
+from attestation.keys import Signer
+from attestation.predicates import APPROVAL, CHAMPION_ADMITTED, SVR
 from attestation.statement import Statement, Subject
 from attestation.times import format_time
 from attestation.trust import Role, TrustRoot
@@ -35,13 +37,17 @@ def approve(
 ) -> None:
     """Sign `approver`'s approval of exactly this champion under exactly the active policy set.
 
-    Raises AdmissionError if the approver proposed the champion, HomeError if their key is not here.
+    Raises AdmissionError if the approver proposed the champion or is none, HomeError if their key is not here.
     """
     if approver == champion.proposed_by:
         raise AdmissionError(
             f"{approver} proposed {champion.name}: another person must approve it", reasons=("four-eyes",)
         )
     now, policy = appliance.clock.now(), appliance.admission_policy()
+    signer = appliance.home.person_signer(approver)
+    # It would count for nothing, and spoil the evidence of every run that carried it.
+    if not _may_approve(appliance.home.trust(), signer, approver=approver, now=now):
+        raise AdmissionError(f"{approver} is no approver whose key is trusted today", reasons=("four-eyes",))
     statement = Statement(
         subjects=(Subject(name=champion.name, sha256=champion.manifest_sha256),),
         predicate_type=APPROVAL,
@@ -54,7 +60,7 @@ def approve(
             "policy": {"sha256": policy.sha256},
         },
     )
-    bundle = sign_statement(statement, appliance.home.person_signer(approver))
+    bundle = sign_statement(statement, signer)
     event = Event(
         kind=EventKind.CHAMPION_APPROVED,
         subject=champion.manifest_sha256,
@@ -94,13 +100,22 @@ def gather_facts(appliance: Appliance, champion: ChampionRow, *, policy: PolicyS
     trust = appliance.home.trust()
     licence, notice_present = _licence_facts(appliance.store.path(champion.manifest_sha256))
     return {
-        "release_signed": _is_release_signed(champion, trust),
+        "release_signed": _is_release_signed(champion, trust, now=appliance.clock.now()),
         "tree_pinned": _is_unchanged(appliance, champion),
         "licence": licence,
         "notice_present": notice_present,
         "contract_epoch": champion.contract_epoch,
         "approval_count": len(_approvers(appliance, champion, policy=policy, trust=trust)),
     }
+
+
+def _may_approve(trust: TrustRoot, signer: Signer, *, approver: str, now: datetime) -> bool:
+    try:
+        key = trust.key(signer.key_id)
+        key.check_valid(now)
+    except AttestationError:
+        return False
+    return key.role is Role.APPROVER and key.name == approver
 
 
 def _sign_admission(appliance: Appliance, champion: ChampionRow, policy: PolicySet) -> bytes:
@@ -150,15 +165,12 @@ def _record(
         enqueue(connection, event)
 
 
-def _is_release_signed(champion: ChampionRow, trust: TrustRoot) -> bool:
+def _is_release_signed(champion: ChampionRow, trust: TrustRoot, *, now: datetime) -> bool:
     try:
-        statement = _signed_by(champion.release_bundle, trust, role=Role.PUBLISHER)[0]
+        statement = _claimed(champion.release_bundle, trust, kind=Kind.CHAMPION_RELEASE, now=now)[0]
     except AttestationError:
         return False
-    return (
-        statement.predicate_type == CHAMPION_RELEASE
-        and statement.subjects[0].sha256 == champion.manifest_sha256
-    )
+    return statement.subjects[0].sha256 == champion.manifest_sha256
 
 
 def _is_unchanged(appliance: Appliance, champion: ChampionRow) -> bool:
@@ -186,12 +198,11 @@ def _approvers(
     names = set()
     for bundle in bundles:
         try:
-            statement, name = _signed_by(bundle, trust, role=Role.APPROVER)
+            statement, name = _claimed(bundle, trust, kind=Kind.APPROVAL, now=appliance.clock.now())
         except AttestationError:
             continue  # an approval that does not verify does not count; the count decides
         if (
-            statement.predicate_type == APPROVAL
-            and statement.subjects[0].sha256 == champion.manifest_sha256
+            statement.subjects[0].sha256 == champion.manifest_sha256
             and statement.predicate["policy"]["sha256"] == policy.sha256
             and statement.predicate["meaning"] == "approval"
             and statement.predicate["approver"] == name
@@ -200,12 +211,16 @@ def _approvers(
     return frozenset(names - {champion.proposed_by})
 
 
-def _signed_by(bundle: bytes, trust: TrustRoot, *, role: Role) -> tuple[Statement, str]:
-    """The statement in `bundle` and the name of its signer, if that is a trusted key of `role`."""
-    parsed = parse_bundle(bundle)
-    key = trust.key(parsed.hint)
-    statement = open_bundle(parsed, load_public_key(key.pem))
-    check_predicate(statement)
-    if key.role is not role:
-        raise AttestationError(f"{key.title} may not sign as {role}")
-    return statement, key.name
+def _claimed(bundle: bytes, trust: TrustRoot, *, kind: Kind, now: datetime) -> tuple[Statement, str]:
+    """The statement in `bundle` and the name of its signer, by the rules of whoever verifies evidence later.
+
+    Stricter in one point: nothing that a revoked key ever signed counts any more, since its times may lie.
+    """
+    claim = open_claim(bundle, trust, file=kind)
+    if claim.kind is not kind:
+        raise VerificationError(f"{claim.kind}, expected {kind}")
+    if claim.claimed_at is None or claim.claimed_at > now:
+        raise VerificationError(f"{kind}: made after {format_time(now)}")
+    if claim.key.revoked_at is not None and claim.key.revoked_at <= now:
+        raise VerificationError(f"{claim.key.title} was revoked at {format_time(claim.key.revoked_at)}")
+    return claim.statement, claim.key.name

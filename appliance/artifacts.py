@@ -11,9 +11,12 @@ import os
 import shutil
 import stat
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 
-from appliance.errors import ArtifactError
+from appliance.errors import ArtifactError, HomeError
 from attestation.canonical import decode, encode
 from attestation.digest import parse_sha256_hex
 from attestation.errors import AttestationError
@@ -23,6 +26,9 @@ from audit.durable import fsync_folder, write_durably
 
 MAX_FILES = 20_000
 MAX_MANIFEST_BYTES = 32 << 20
+_HOST_STANDS_IN_THE_WAY = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
 
 
 class FolderStore:
@@ -36,19 +42,17 @@ class FolderStore:
         """See the port. The manifest is computed from the copy, so a racing source cannot lie."""
         if not folder.is_dir():
             raise ArtifactError(f"{folder}: wanted a folder")
-        taking = self._root / f".taking-{os.getpid()}-{uuid.uuid4().hex}"
         try:
-            taking.mkdir(mode=0o755)
-            _copy_plain(folder, taking / "files")
-            manifest = _hash(taking / "files")
-            write_durably(taking / "manifest.json", _encode_manifest(manifest))
-            self._show(taking, manifest.root_sha256)
+            self._remove_interrupted()
+            with self._taking() as taking:
+                _copy_plain(folder, taking / "files")
+                manifest = _hash(taking / "files")
+                write_durably(taking / "manifest.json", _encode_manifest(manifest))
+                self._show(taking, manifest.root_sha256)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise ArtifactError(f"{folder}: the disk is full; nothing was taken") from error
+            if error.errno in _HOST_STANDS_IN_THE_WAY:
+                raise HomeError(f"{self._root}: {error.strerror}; nothing was taken") from error
             raise ArtifactError(f"{folder}: cannot be taken: {error}") from error
-        finally:
-            shutil.rmtree(taking, ignore_errors=True)
         return manifest
 
     def path(self, root_sha256: str) -> Path:
@@ -82,6 +86,26 @@ class FolderStore:
                     f" found {found.get(name, 'no such file')}, wanted {wanted.get(name, 'no such file')}"
                 )
 
+    @contextmanager
+    def _taking(self) -> Iterator[Path]:
+        """A new folder that is locked while it is filled; a crash releases the lock and leaves the folder."""
+        taking = self._root / f".taking-{uuid.uuid4().hex}"
+        with _locked(self._root, LOCK_SH):  # nobody tidies between the next two lines
+            taking.mkdir(mode=0o755)
+            lock = os.open(taking, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            flock(lock, LOCK_EX)
+        try:
+            yield taking
+        finally:
+            shutil.rmtree(taking, ignore_errors=True)
+            os.close(lock)
+
+    def _remove_interrupted(self) -> None:
+        with _locked(self._root, LOCK_EX):
+            for abandoned in self._root.glob(".taking-*"):
+                with suppress(BlockingIOError, FileNotFoundError), _locked(abandoned, LOCK_EX | LOCK_NB):
+                    shutil.rmtree(abandoned, ignore_errors=True)
+
     def _show(self, taking: Path, root_sha256: str) -> None:
         target = self._folder(root_sha256)
         try:
@@ -97,6 +121,16 @@ class FolderStore:
             return self._root / parse_sha256_hex(root_sha256)
         except AttestationError as error:
             raise ArtifactError(f"not a SHA-256 digest: {root_sha256!r}") from error
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _copy_plain(source: Path, target: Path) -> None:

@@ -48,7 +48,7 @@ def _left_behind(_folder: str, names: list[str]) -> set[str]:
 def _name_base_model(config: Path, base_model_name: str) -> None:
     try:
         settings = json.loads(config.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return  # the verdict judges a broken configuration; here it is only carried along
     if isinstance(settings, dict):
         settings["base_model_name_or_path"] = base_model_name

@@ -41,7 +41,8 @@ class Store(Protocol):
     def put(self, folder: Path) -> Manifest:
         """Take a copy of `folder`; visible only when complete and flushed to disk.
 
-        Raises ArtifactError for links, special files, unsafe names, too many files.
+        Raises ArtifactError for links, special files, unsafe names, too many files; HomeError for a full or
+        broken disk.
         """
 
     def path(self, root_sha256: str) -> Path:
