@@ -29,7 +29,7 @@ from attestation.statement import Statement, Subject
 from attestation.times import format_time
 from attestation.trust import trust_sha256
 from attestation.verify import verify_evidence
-from audit.durable import fsync_folder, write_durably
+from audit.durable import fsync_folder
 from audit.log import Receipt
 
 README = """\
@@ -83,6 +83,7 @@ def write_evidence(inputs: EvidenceInputs, target: Path, *, signer: Signer, now:
         _write_files(inputs, building)
         _seal(inputs.run_id, building, signer=signer, now=now)
         _refuse_unverifiable(building, pin=trust_sha256(inputs.trust_files), now=now)
+        _flush(building)
         try:
             building.rename(target)
         except OSError:
@@ -109,7 +110,7 @@ def _write_files(inputs: EvidenceInputs, folder: Path) -> None:
         files[f"proofs/{number:02}.tlog-proof"] = receipt.proof
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / name, content)
+        (folder / name).write_bytes(content)
     (folder / "run").mkdir()
     shutil.copyfile(inputs.stdout_log, folder / "run" / "stdout.log")
     shutil.copytree(inputs.model, folder / "model", copy_function=shutil.copyfile)
@@ -123,8 +124,19 @@ def _seal(run_id: str, folder: Path, *, signer: Signer, now: datetime) -> None:
         predicate_type=EVIDENCE_MANIFEST,
         predicate={"runId": run_id, "sealedAt": format_time(now), "files": len(files.files)},
     )
-    write_durably(folder / MANIFEST, manifest)
-    write_durably(folder / MANIFEST_BUNDLE, sign_statement(statement, signer))
+    (folder / MANIFEST).write_bytes(manifest)
+    (folder / MANIFEST_BUNDLE).write_bytes(sign_statement(statement, signer))
+
+
+def _flush(folder: Path) -> None:
+    """Onto the disk with all of it: the name that it gets next says that it is complete."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            fsync_folder(path)
+            continue
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    fsync_folder(folder)
 
 
 def _refuse_unverifiable(folder: Path, *, pin: str, now: datetime) -> None:

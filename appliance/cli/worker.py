@@ -19,12 +19,15 @@ def worker(home: HomeOption = None) -> None:
 
     from appliance.assembly import open_appliance, worker_ports
     from appliance.worker import work
+    from runner.sandbox.bubblewrap import BubblewrapSandbox
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     appliance = open_appliance(read_settings(home=home))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # Without walls nothing is started, and runs wait: better than failing each of them.
+    BubblewrapSandbox().check()
     with appliance.home.worker_lock():
         talk("measuring the guests' Python environment")
         ports = worker_ports(appliance)

@@ -28,6 +28,7 @@ from appliance.store.champions import ChampionRow
 from appliance.syncing import champion_named, sync_feed
 from appliance.tokens import Role as ApiRole
 from attestation.trust import Role, trust_sha256
+from runner.sandbox.bubblewrap import BubblewrapSandbox
 from tournament_sync.champion import Channel, ContractEpoch
 from tournament_sync.errors import PublishError
 from tournament_sync.publish import publish_release
@@ -51,8 +52,9 @@ class DemoOptions:
 def run_demo(options: DemoOptions, *, screen: Screen) -> None:
     """Do the main job in `options.folder`; a second time it goes on with the home that is there.
 
-    Raises ApplianceError when a step refuses, which is told in one line.
+    Raises SandboxUnavailableError before anything else, and ApplianceError when a step refuses.
     """
+    BubblewrapSandbox().check()
     with screen.step("Appliance home: database, keys, log, trust root, two people"):
         appliance = make_home(options.folder)
         home = appliance.home
