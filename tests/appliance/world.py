@@ -1,0 +1,274 @@
+"""A whole appliance with nothing but its launcher and its clock faked; built once, copied per test."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from appliance.admission import admit, approve
+from appliance.artifacts import FolderStore
+from appliance.assembly import Appliance
+from appliance.attest import RuntimeFacts
+from appliance.domain import Order, Run
+from appliance.home import add_person, create_home, open_home
+from appliance.imports import import_dataset, import_model
+from appliance.jobs import EVALUATION_OUTPUT
+from appliance.pipeline import advance
+from appliance.ports import Ports
+from appliance.settings import Settings
+from appliance.store import artifacts, champions, runs
+from appliance.store.artifacts import ArtifactKind
+from appliance.store.champions import ChampionRow
+from appliance.store.engine import open_database, reading
+from appliance.waiting import Capacity
+from attestation.bundle import sign_statement
+from attestation.expectations import Expectations
+from attestation.files import read_pack
+from attestation.paired import encode_losses
+from attestation.predicates import CHAMPION_RELEASE
+from attestation.statement import Statement, Subject
+from attestation.times import format_time
+from attestation.trust import Role, trust_sha256
+from attestation.verify import Verified, verify_evidence
+from audit.event import Event
+from audit.fsck import Finding, check_log
+from audit.log import AuditLog
+from audit.store import events_of
+from runner.launcher.fake import SUCCESS, FakeJob, FakeLauncher
+from runner.spec import Exit, Limits, Runtime, SandboxSpec
+from tests.runner.tensors import BASE, Named, ramp, write_adapter, write_model
+
+START = datetime(2026, 11, 21, 2, 0, 0, tzinfo=UTC)  # when the fake's jobs run, too
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "deploy" / "champions" / "reference"
+RUN_ID = "run-0042"
+PROPOSER, APPROVER, PUBLISHER, SUBMITTER = "ada", "olu", "feed", "bob"
+HELD_OUT_ROWS = 22
+TRAINED: Named = BASE | {"model.layers.0.q_proj.weight": ("F32", [4, 4], ramp(16, start=2.0))}
+
+
+@dataclass
+class FixedClock:
+    """Stands still until a test moves it."""
+
+    at: datetime = START
+
+    def now(self) -> datetime:
+        return self.at
+
+    def pass_s(self, seconds: int) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """An appliance with an admitted champion, a model and a dataset."""
+
+    appliance: Appliance
+    ports: Ports
+    launcher: FakeLauncher
+    clock: FixedClock
+    order: Order
+
+    def submit(self, run_id: str = RUN_ID, **changes: object) -> Run:
+        with self.ports.engine.begin() as conn:
+            return runs.submit(
+                conn,
+                replace(self.order, **changes),  # type: ignore[arg-type]  # fields of an order
+                run_id=run_id,
+                actor=SUBMITTER,
+                idempotency_key=None,
+                now=self.clock.now(),
+            )
+
+    def run(self, run_id: str = RUN_ID) -> Run:
+        with reading(self.ports.engine) as conn:
+            return runs.get(conn, run_id)
+
+    def advance(self, run_id: str = RUN_ID, *, ports: Ports | None = None) -> Run | None:
+        return advance(self.run(run_id), ports or self.ports)
+
+    def settle(self, run_id: str = RUN_ID) -> Run:
+        """Advance until the run waits or is at its end; starting a job is no move, so one pause is looked past."""
+        pauses = 0
+        while not self.run(run_id).state.is_final and pauses < 2:
+            pauses = 0 if self.advance(run_id) else pauses + 1
+        return self.run(run_id)
+
+    def cancel(self, run_id: str = RUN_ID) -> Run:
+        with self.ports.engine.begin() as conn:
+            return runs.request_cancel(conn, run_id, actor=SUBMITTER, now=self.clock.now())
+
+    def events(self, run_id: str = RUN_ID) -> list[Event]:
+        with reading(self.ports.engine) as conn:
+            return list(events_of(conn, run_id))
+
+    def kinds(self, run_id: str = RUN_ID) -> list[str]:
+        return [event.kind.value for event in self.events(run_id)]
+
+    def fsck(self) -> tuple[Finding, ...]:
+        home = self.appliance.home
+        return check_log(
+            self.ports.engine,
+            origin=home.log_origin,
+            vkey=home.log_signer().vkey,
+            checkpoint_path=home.log_checkpoint_path,
+        )
+
+    def verify(self, run_id: str = RUN_ID) -> Verified:
+        home = self.appliance.home
+        return verify_evidence(
+            read_pack(home.evidence_dir / run_id),
+            trust=trust_sha256(home.trust_files()),
+            expected=Expectations(),
+            now=self.clock.now(),
+        )
+
+
+def trains(spec: SandboxSpec, job_dir: Path) -> Exit:
+    """What a good champion and our evaluator do."""
+    return job(lambda output: write_model(output, TRAINED))(spec, job_dir)
+
+
+def adapts(spec: SandboxSpec, job_dir: Path) -> Exit:
+    """A champion that leaves an adapter."""
+    return job(lambda output: write_adapter(output, target_modules=["q_proj"]))(spec, job_dir)
+
+
+def job(write: Callable[[Path], object], ended: Exit = SUCCESS, *, evaluated: Exit = SUCCESS) -> FakeJob:
+    """Training that writes its output with `write` and ends so; an evaluation that ends like `evaluated`."""
+
+    def guest(spec: SandboxSpec, job_dir: Path) -> Exit:
+        if spec.output_target == EVALUATION_OUTPUT:
+            before = [3_000_000 + 1_000 * row for row in range(HELD_OUT_ROWS)]
+            after = [2_700_000 + 1_500 * row for row in range(HELD_OUT_ROWS)]
+            (job_dir / "harvest" / "losses.json").write_bytes(encode_losses(before, after))
+            return evaluated
+        output = job_dir / "harvest" / spec.declared_outputs[0]
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write(output)
+        (job_dir / "stdout.log").write_text("{'loss': 1.25}\n")
+        return ended
+
+    return guest
+
+
+def build_world(root: Path) -> None:
+    """A home with people, policy, champion, model and dataset, at `root`/home."""
+    create_home(root / "home", name="test", now=START)
+    add_person(open_home(root / "home"), name=APPROVER, role=Role.APPROVER, now=START)
+    add_person(open_home(root / "home"), name=PUBLISHER, role=Role.PUBLISHER, now=START)
+    with open_appliance(root / "home", FixedClock()) as appliance:
+        champion = propose(appliance)
+        approve(appliance, champion, approver=APPROVER, printed_name="Olu Approver", reason="read whole")
+        assert admit(appliance, champion, actor=PROPOSER).allowed
+        model = write_model(root / "base", BASE)
+        import_model(appliance, model, name="local/tiny", actor=PROPOSER)
+        rows = [{"instruct": f"what is {n} + 1?", "output": str(n + 1)} for n in range(HELD_OUT_ROWS * 10 + 2)]
+        (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        import_dataset(appliance, root / "rows.jsonl", actor=PROPOSER)
+        appliance.log.sequence(START)
+
+
+def propose(appliance: Appliance, *, name: str = "god-text-reference", signer: str = PUBLISHER) -> ChampionRow:
+    """The reference champion as if synced from a feed, without git."""
+    tree = appliance.home.root.parent / f"tree-{name}"
+    shutil.copytree(REFERENCE, tree, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    manifest = appliance.store.put(tree)
+    commit, git_tree = "1" * 40, "2" * 40
+    statement = Statement(
+        subjects=(Subject(name=name, sha256=manifest.root_sha256),),
+        predicate_type=CHAMPION_RELEASE,
+        predicate={
+            "name": name,
+            "channel": "text",
+            "commit": commit,
+            "tree": git_tree,
+            "contractEpoch": "E4",
+            "licence": {"sha256": "a" * 64},
+            "notice": {"sha256": "b" * 64},
+            "publishedAt": format_time(START),
+        },
+    )
+    row = ChampionRow(
+        manifest_sha256=manifest.root_sha256,
+        name=name,
+        channel="text",
+        commit=commit,
+        tree=git_tree,
+        contract_epoch="E4",
+        release_bundle=sign_statement(statement, appliance.home.person_signer(signer)),
+        proposed_by=PROPOSER,
+        proposed_at=appliance.clock.now(),
+    )
+    with appliance.engine.begin() as conn:
+        champions.add(conn, row)
+    return row
+
+
+@contextmanager
+def open_appliance(root: Path, clock: FixedClock) -> Iterator[Appliance]:
+    home = open_home(root)
+    engine = open_database(home.db_path)
+    yield Appliance(
+        settings=Settings(home=home.root),
+        home=home,
+        engine=engine,
+        store=FolderStore(home.store_dir),
+        clock=clock,
+        signer=home.appliance_signer(),
+        log=AuditLog(
+            engine,
+            origin=home.log_origin,
+            signer=home.log_signer(),
+            checkpoint_path=home.log_checkpoint_path,
+        ),
+    )
+    engine.dispose()
+
+
+@contextmanager
+def open_world(root: Path, *, guest: FakeJob = trains) -> Iterator[World]:
+    """The world that `build_world` made at `root`, or a copy of it."""
+    clock = FixedClock()
+    with open_appliance(root / "home", clock) as appliance:
+        launcher = FakeLauncher(appliance.home.jobs_dir, guest)
+        ports = Ports(
+            engine=appliance.engine,
+            home=appliance.home,
+            store=appliance.store,
+            launcher=launcher,
+            log=appliance.log,
+            clock=clock,
+            signer=appliance.signer,
+            capacity=Capacity(max_parallel_runs=1, needed_free_bytes=0),
+            limits=Limits(wall_clock_s=0),
+            runtime=Runtime(python_prefix="/p", site_packages="/s", python_version="3.11"),
+            runtime_facts=RuntimeFacts(python="3.11.9", packages_sha256="9" * 64),
+            evaluator=ROOT / "deploy" / "evaluators" / "instruct_text" / "evaluate.py",
+        )
+        yield World(
+            appliance=appliance, ports=ports, launcher=launcher, clock=clock, order=_order(appliance)
+        )
+
+
+def copy_world(template: Path, to: Path) -> Path:
+    """A world of one's own, from the template."""
+    shutil.copytree(template / "home", to / "home", symlinks=True)
+    return to
+
+
+def _order(appliance: Appliance) -> Order:
+    with reading(appliance.engine) as conn:
+        (champion,) = champions.list_champions(conn)
+        (model,) = artifacts.list_artifacts(conn, ArtifactKind.MODEL)
+        (dataset,) = artifacts.list_artifacts(conn, ArtifactKind.DATASET)
+    return Order(
+        champion=champion.manifest_sha256,
+        base_model=model.root_sha256,
+        dataset=dataset.root_sha256,
+        hours_to_complete=0.5,
+    )
