@@ -103,6 +103,9 @@ def _check_isolation(claims: Claims, *, run: Claim) -> None:
         violations = isolation.predicate["measured"].get("violations")
         if violations != []:
             _fail(isolation, f"the sandbox's walls were not as asked: violations {str(violations)[:400]}")
+        unenforced = isolation.predicate["measured"].get("unenforced")
+        if not isinstance(unenforced, list) or not all(isinstance(limit, str) for limit in unenforced):
+            _fail(isolation, "does not say which limits the host could not enforce")
 
 
 def _check_provenance(provenance: Claim, *, run: Claim) -> None:

@@ -304,11 +304,16 @@ def _verified(
         ),
         checks=tuple(check for check in CHECKS if not skipped.get(check)),
         skipped=tuple(check for check in CHECKS if skipped.get(check)),
-        not_proved=_not_proved(expected, is_pinned=is_pinned),
+        not_proved=_not_proved(claims, expected=expected, is_pinned=is_pinned),
     )
 
 
-def _not_proved(expected: Expectations, *, is_pinned: bool) -> tuple[str, ...]:
+def _not_proved(claims: Claims, *, expected: Expectations, is_pinned: bool) -> tuple[str, ...]:
+    walls = tuple(
+        f"Limits: in the sandbox of {purpose} the host could not enforce {', '.join(missing)}."
+        for purpose, kind in (("training", Kind.ISOLATION_TRAIN), ("evaluation", Kind.ISOLATION_EVALUATE))
+        if (missing := claims.one(kind).predicate["measured"]["unenforced"])
+    )
     always = (
         "When it happened: no trusted time source signed. Times are the signers' own clocks.",
         "Hardware: no hardware attestation. The host's kernel and administrators are trusted.",
@@ -324,4 +329,4 @@ def _not_proved(expected: Expectations, *, is_pinned: bool) -> tuple[str, ...]:
         ),
         "Later revocations: the trust root is as old as the pack.": is_pinned,
     }
-    return (*always, *(sentence for sentence, holds in sometimes.items() if holds))
+    return (*walls, *always, *(sentence for sentence, holds in sometimes.items() if holds))

@@ -53,17 +53,26 @@ def measure_runtime(runtime: Runtime, *, threads: int = 4) -> RuntimeMeasurement
 
     The digest is SHA-256 over the sorted lines `<kind> <digest or link target> <path in the guest>`. Compiled
     `.pyc` files are left out: they are made from the sources and differ by time stamps.
+
+    Raises SandboxUnavailableError for files that cannot be read or vanish meanwhile.
     """
     found = _walk(runtime)
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        lines = sorted(pool.map(_line, found.items()))
+    try:
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            lines = sorted(pool.map(_line, found.items()))
+        size_bytes = sum(os.lstat(path).st_size for path in found.values())
+    except OSError as error:
+        raise SandboxUnavailableError(
+            f"the guests' Python environment cannot be measured: {error.filename}: {error.strerror}; "
+            "start again when nobody installs into it"
+        ) from error
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line)
     return RuntimeMeasurement(
         sha256=digest.hexdigest(),
         files=len(lines),
-        size_bytes=sum(os.lstat(path).st_size for path in found.values()),
+        size_bytes=size_bytes,
         python_version=_full_version(runtime),
         packages=_packages(Path(runtime.site_packages)),
     )

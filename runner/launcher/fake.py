@@ -15,7 +15,7 @@ from runner.launcher.port import JobFacts, JobPhase
 from runner.spec import Exit, ExitReason, SandboxSpec, encode_exit, encode_spec, parse_exit, parse_spec
 
 MOMENT = "2026-11-21T02:00:00Z"
-ISOLATION: Mapping[str, Any] = {"driver": "fake", "violations": []}
+ISOLATION: Mapping[str, Any] = {"driver": "fake", "unenforced": [], "violations": []}
 SUCCESS = Exit(
     reason=ExitReason.EXITED,
     code=0,

@@ -15,7 +15,7 @@ from runner.sandbox.port import Isolation
 from runner.spec import Exit, ExitReason, SandboxSpec
 
 MOMENT = "2026-11-21T02:00:00Z"
-ISOLATION: Isolation = {"driver": "fake", "violations": []}
+ISOLATION: Isolation = {"driver": "fake", "unenforced": [], "violations": []}
 
 # Writes into the output folder and returns what it prints and its exit code; None for one that never ends.
 FakeGuest = Callable[[SandboxSpec, Path], tuple[bytes, int | None]]

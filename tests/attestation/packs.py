@@ -123,7 +123,7 @@ def base_statements(bundles: Mapping[Kind, bytes]) -> dict[Kind, Callable[[], St
         return Statement(subjects=(CHAMPION,), predicate_type=kind, predicate=predicate)
 
     def isolation(purpose: str) -> Statement:
-        measured = {"driver": "bubblewrap", "network": "none", "violations": []}
+        measured = {"driver": "bubblewrap", "network": "none", "unenforced": [], "violations": []}
         return about_model(predicates.ISOLATION, {"runId": RUN_ID, "purpose": purpose, "measured": measured})
 
     def bundle_digest(kind: Kind) -> dict[str, str]:

@@ -62,6 +62,8 @@ BUILD = "buildDefinition"
         (Kind.ISOLATION_TRAIN, ("measured", "violations"), ["network is up"], "violations ..network is up"),
         (Kind.ISOLATION_EVALUATE, ("measured", "violations"), ["x"], "violations"),
         (Kind.ISOLATION_TRAIN, ("measured",), {}, "violations None"),
+        (Kind.ISOLATION_TRAIN, ("measured", "unenforced"), None, "could not enforce"),
+        (Kind.ISOLATION_EVALUATE, ("measured", "unenforced"), [1], "could not enforce"),
         (Kind.PROVENANCE, ("runDetails", "metadata", "invocationId"), "run-0041", "invocation id"),
         (Kind.PROVENANCE, ("runDetails", "metadata", "startedOn"), "2026-11-21T01:00:11Z", "start"),
         (Kind.PROVENANCE, ("runDetails", "metadata", "finishedOn"), "2026-11-21T01:59:59Z", "end"),

@@ -45,6 +45,14 @@ def test_says_what_it_did_not_prove(check: Check, valid_pack: dict[str, bytes]) 
         assert word in said
 
 
+def test_says_which_limits_the_host_could_not_enforce(check: Check, packs: ModuleType) -> None:
+    edit = packs.set_at("measured", "unenforced", value=["cpu_millis", "pids: per user id only"])
+    said = check(packs.build(edits={Kind.ISOLATION_TRAIN: edit})).not_proved
+    assert said[0] == (
+        "Limits: in the sandbox of training the host could not enforce cpu_millis, pids: per user id only."
+    )
+
+
 def test_numbered_steps_of_the_docstring_recur_at_the_code() -> None:
     assert verify.__doc__ is not None
     names = [line.split()[1] for line in verify.__doc__.splitlines() if line.strip()[:1].isdigit()]
