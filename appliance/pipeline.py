@@ -32,7 +32,7 @@ from attestation.digest import sha256_hex
 from attestation.errors import AttestationError
 from audit.event import APPLIANCE, Event, EventKind
 from audit.store import enqueue
-from runner.errors import LauncherError, RunnerError
+from runner.errors import HarvestError, LauncherError, RunnerError
 from runner.launcher.port import JobPhase
 from runner.spec import Exit, ExitReason
 from runner.verdict import Verdict, decide_verdict
@@ -104,7 +104,7 @@ def harvest(run: Run, ports: Ports) -> Move | None:
         champion = champions.get(connection, run.order.champion)
         base = artifacts.get(connection, run.order.base_model)
     leaf = training_launch(run, champion=champion, base=base, ports=ports).output_leaf
-    output = ports.launcher.job_dir(job_ids(run).train) / "harvest" / leaf
+    output = _harvested(ports, job_ids(run).train, facts.exit) / leaf
     with tempfile.TemporaryDirectory(dir=ports.home.jobs_dir, prefix=".finalise-") as scratch:
         model = Path(scratch) / "model"
         finalise(output, model, base_model_name=base.name)
@@ -130,7 +130,7 @@ def evaluate(run: Run, ports: Ports) -> Move | None:
         raise EvaluationError(f"the evaluation did not finish: {facts.exit.message}")
     with ports.engine.connect() as connection:
         rows = int(artifacts.get(connection, run.order.dataset).facts["held_out_rows"])
-    losses = ports.launcher.job_dir(job_ids(run).evaluate) / "harvest" / "losses.json"
+    losses = _harvested(ports, job_ids(run).evaluate, facts.exit) / "losses.json"
     metrics, _ = read_metrics(losses, held_out_rows=rows)
     return Move(
         to=RunState.EVALUATED,
@@ -235,6 +235,14 @@ def _why_not_usable(ended: Exit) -> str | None:
     if ended.reason is ExitReason.EXITED and ended.code == 0:
         return None
     return ended.message
+
+
+def _harvested(ports: Ports, job_id: str, ended: Exit) -> Path:
+    """What was taken out of a job's sandbox. Raises HarvestError if nothing could be: no fault of the guest."""
+    folder = ports.launcher.job_dir(job_id) / "harvest"
+    if not folder.is_dir():
+        raise HarvestError(f"nothing was taken out of the sandbox: {ended.message}")
+    return folder
 
 
 def _facts_of(run: Run, ports: Ports) -> RunFacts:

@@ -1,5 +1,6 @@
 """Champions from a signed feed: fetched, pinned, taken into the store, proposed, logged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.assembly import Appliance
@@ -29,11 +30,18 @@ def sync_feed(appliance: Appliance, feed: Path, *, actor: str) -> SyncReport:
         trust=appliance.home.trust(),
         now=appliance.clock.now(),
     )
+    new, refused = [], list(report.refused)
     for snapshot in report.new:
-        _propose(appliance, snapshot, actor=actor)
-    for refusal in report.refused:
+        proposed = _propose(appliance, snapshot, actor=actor)
+        if proposed.name == snapshot.champion.name:
+            new.append(snapshot)
+        else:
+            refused.append(
+                Refusal(name=snapshot.champion.name, reason=f"its tree is here already, as {proposed.name}")
+            )
+    for refusal in refused:
         _record_refusal(appliance, refusal, actor=actor)
-    return report
+    return replace(report, new=tuple(new), refused=tuple(refused))
 
 
 def champion_named(appliance: Appliance, name: str) -> ChampionRow:
@@ -45,7 +53,8 @@ def champion_named(appliance: Appliance, name: str) -> ChampionRow:
     raise AdmissionError(f"no champion {name} was synced")
 
 
-def _propose(appliance: Appliance, snapshot: Snapshot, *, actor: str) -> None:
+def _propose(appliance: Appliance, snapshot: Snapshot, *, actor: str) -> ChampionRow:
+    """The champion of this tree as the store has it: an earlier proposal stands, whatever its name."""
     # The store's copy is what is approved and run; quarantine only saves fetching again.
     manifest = appliance.store.put(snapshot.folder)
     champion, now = snapshot.champion, appliance.clock.now()
@@ -70,6 +79,7 @@ def _propose(appliance: Appliance, snapshot: Snapshot, *, actor: str) -> None:
     with appliance.engine.begin() as connection:
         if champions.add(connection, row):
             enqueue(connection, event)
+        return champions.get(connection, manifest.root_sha256)
 
 
 def _record_refusal(appliance: Appliance, refusal: Refusal, *, actor: str) -> None:

@@ -15,6 +15,7 @@ from appliance.assembly import Appliance, open_appliance
 from appliance.cli.client import ApiClient
 from appliance.demo.offline import verify_command, verify_offline, without_network
 from appliance.demo.processes import Processes, appliance_processes, free_port
+from appliance.demo.progress import TrainingProgress
 from appliance.demo.screen import Screen
 from appliance.errors import AdmissionError, ApplianceError, ConflictError, EvidenceError
 from appliance.evaluation import Metrics
@@ -185,7 +186,7 @@ class Watch:
 # Any: the API's plain JSON.
 def _follow(watch: Watch, run_id: str, status: Status, *, until: set[str]) -> dict[str, Any]:
     """Show phase, loss and remaining time until the run is in one of the states; refusals are raised."""
-    offset, shown = 0, ""
+    offset, progress = 0, TrainingProgress()
     while True:
         watch.processes.check()
         run = watch.api.show(run_id)
@@ -195,10 +196,9 @@ def _follow(watch: Watch, run_id: str, status: Status, *, until: set[str]) -> di
             return run
         logs = watch.api.logs(run_id, offset=offset)
         offset = logs["next_offset"]
-        for line in logs["text"].splitlines():
-            shown = line.strip() or shown
-        waiting = run.get("waiting")
-        status.update(f"{run['state']}  {waiting or shown}"[: watch.screen.talk.width - 4])
+        progress.feed(logs["text"], now_s=time.monotonic())
+        line = f"{run['phase']}  {run['waiting'] or progress.line()}"
+        status.update(line[: watch.screen.talk.width - 4])
         time.sleep(POLL_S)
 
 

@@ -167,13 +167,17 @@ def build_world(root: Path) -> None:
         assert admit(appliance, champion, actor=PROPOSER).allowed
         model = write_model(root / "base", BASE)
         import_model(appliance, model, name="local/tiny", actor=PROPOSER)
-        rows = [{"instruct": f"what is {n} + 1?", "output": str(n + 1)} for n in range(HELD_OUT_ROWS * 10 + 2)]
+        rows = [
+            {"instruct": f"what is {n} + 1?", "output": str(n + 1)} for n in range(HELD_OUT_ROWS * 10 + 2)
+        ]
         (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         import_dataset(appliance, root / "rows.jsonl", actor=PROPOSER)
         appliance.log.sequence(START)
 
 
-def propose(appliance: Appliance, *, name: str = "god-text-reference", signer: str = PUBLISHER) -> ChampionRow:
+def propose(
+    appliance: Appliance, *, name: str = "god-text-reference", signer: str = PUBLISHER
+) -> ChampionRow:
     """The reference champion as if synced from a feed, without git."""
     tree = appliance.home.root.parent / f"tree-{name}"
     shutil.copytree(REFERENCE, tree, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
@@ -250,9 +254,7 @@ def open_world(root: Path, *, guest: FakeJob = trains) -> Iterator[World]:
             runtime_facts=RuntimeFacts(python="3.11.9", packages_sha256="9" * 64),
             evaluator=ROOT / "deploy" / "evaluators" / "instruct_text" / "evaluate.py",
         )
-        yield World(
-            appliance=appliance, ports=ports, launcher=launcher, clock=clock, order=_order(appliance)
-        )
+        yield World(appliance=appliance, ports=ports, launcher=launcher, clock=clock, order=_order(appliance))
 
 
 def copy_world(template: Path, to: Path) -> Path:
