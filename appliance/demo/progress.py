@@ -5,7 +5,7 @@ Read from what the champion prints, which is a stranger's text: shown only as nu
 
 import re
 
-_LINE = re.compile(r"step=(\d{1,9}) total=(\d{1,9}) loss=(\d{1,6}\.\d{1,8})\b")
+_LINE = re.compile(r"step=(\d{1,9}) total=(\d{1,9}) loss=(\d{1,6}\.\d{1,8})\b(?: seconds_left=(\d{1,9}))?")
 _BARS = "▁▂▃▄▅▆▇█"
 _PLOT_POINTS = 24
 
@@ -17,6 +17,7 @@ class TrainingProgress:
         self._losses: list[float] = []
         self._first: tuple[int, float] | None = None  # step and time of the first report
         self._last: tuple[int, int, float] | None = None  # step, total, time
+        self._budget_left_s: int | None = None  # as the champion tells it
 
     def feed(self, text: str, *, now_s: float) -> None:
         """Take in the next piece of the log, read at `now_s` of a monotonic clock."""
@@ -25,6 +26,7 @@ class TrainingProgress:
             self._losses.append(loss)
             self._first = self._first or (step, now_s)
             self._last = (step, total, now_s)
+            self._budget_left_s = int(found[4]) if found[4] else None
 
     def line(self) -> str:
         """`68/132 steps  loss 0.0992 ▇▅▃▂▁  about 12 s left`; empty until the champion reports."""
@@ -44,4 +46,7 @@ class TrainingProgress:
         done, seconds = self._last[0] - self._first[0], self._last[2] - self._first[1]
         if done <= 0 or seconds <= 0:
             return ""
-        return f"about {(self._last[1] - self._last[0]) * seconds / done:.0f} s left"
+        left_s = (self._last[1] - self._last[0]) * seconds / done
+        if self._budget_left_s is not None:
+            left_s = min(left_s, self._budget_left_s)  # it stops when its time is up, wherever it is
+        return f"about {left_s:.0f} s left"

@@ -7,9 +7,16 @@ from appliance.demo.progress import TrainingProgress
 
 def test_shows_steps_loss_and_remaining_time() -> None:
     progress = TrainingProgress()
-    progress.feed("step=10 total=100 loss=4.0 seconds_left=9\n", now_s=0.0)
-    progress.feed("step=20 total=100 loss=1.0 seconds_left=9\n", now_s=5.0)
+    progress.feed("step=10 total=100 loss=4.0 seconds_left=900\n", now_s=0.0)
+    progress.feed("step=20 total=100 loss=1.0 seconds_left=895\n", now_s=5.0)
     assert progress.line() == "20/100 steps  loss 1.0000 █▃  about 40 s left"
+
+
+def test_time_left_is_never_more_than_the_budget() -> None:
+    progress = TrainingProgress()
+    progress.feed("step=10 total=1000 loss=4.0 seconds_left=60\n", now_s=0.0)
+    progress.feed("step=20 total=1000 loss=1.0 seconds_left=55\n", now_s=5.0)
+    assert progress.line().endswith("about 55 s left")
 
 
 def test_says_nothing_before_the_first_report() -> None:
