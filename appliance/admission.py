@@ -129,6 +129,7 @@ def _sign_admission(appliance: Appliance, champion: ChampionRow, policy: PolicyS
                 "policies": [{"uri": POLICY_URI, "digest": {"sha256": policy.sha256}}],
             },
             "timeCreated": format_time(appliance.clock.now()),
+            "proposedBy": champion.proposed_by,  # ours: readers of SVR skip what they do not know
             "properties": [CHAMPION_ADMITTED],
         },
     )

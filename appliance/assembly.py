@@ -1,6 +1,8 @@
 """The parts of an appliance, opened from its settings: what commands and processes work with."""
 
+import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +10,9 @@ from sqlalchemy import Engine
 
 from appliance.artifacts import FolderStore
 from appliance.attest import RuntimeFacts
+from appliance.errors import HomeError
 from appliance.home import Home, open_home
+from appliance.jobs import EVALUATOR_FILE
 from appliance.policy import PolicySet, load_policy
 from appliance.ports import Clock, Ports, Store, SystemClock
 from appliance.settings import Settings
@@ -74,7 +78,7 @@ def worker_ports(appliance: Appliance) -> Ports:
         limits=Limits(wall_clock_s=0),
         runtime=runtime,
         runtime_facts=RuntimeFacts(python=measured.python_version, packages_sha256=measured.sha256),
-        evaluator=evaluator_of(appliance.settings),
+        evaluator=take_evaluator(appliance),
     )
 
 
@@ -85,6 +89,15 @@ def capacity_of(settings: Settings) -> Capacity:
     )
 
 
-def evaluator_of(settings: Settings) -> Path:
-    """The script that measures the held-out loss of instruct models."""
-    return settings.evaluators_dir / "instruct_text" / "evaluate.py"
+def take_evaluator(appliance: Appliance) -> str:
+    """Take the script that measures held-out loss into the store; its root digest there.
+
+    Runs mount the store's copy, so an upgrade in mid-run cannot swap it.
+    """
+    script = appliance.settings.evaluators_dir / "instruct_text" / EVALUATOR_FILE
+    with tempfile.TemporaryDirectory(dir=appliance.home.root, prefix=".preparing-") as scratch:
+        try:
+            shutil.copyfile(script, Path(scratch) / EVALUATOR_FILE)
+        except OSError as error:
+            raise HomeError(f"the evaluator cannot be read: {error}") from error
+        return appliance.store.put(Path(scratch)).root_sha256

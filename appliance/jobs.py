@@ -13,6 +13,7 @@ from runner.spec import Limits, Mount, SandboxSpec
 
 MIN_WALL_CLOCK_S = 1
 EVALUATION_OUTPUT = "/out"
+EVALUATOR_FILE, EVALUATOR_TARGET = "evaluate.py", "/in/evaluate.py"
 # The evaluation is ours and short; what it reads is a stranger's, so it has walls and limits of its own.
 EVALUATION_LIMITS = Limits(wall_clock_s=1800.0, output_bytes=64 << 20, output_inodes=64, log_bytes=1 << 20)
 
@@ -83,7 +84,7 @@ def evaluation_spec(run: Run, *, ports: Ports) -> SandboxSpec:
         argv=(
             "python",
             "-I",
-            "/in/evaluate.py",
+            EVALUATOR_TARGET,
             "--base-model",
             "/in/base-model",
             "--tuned",
@@ -103,7 +104,7 @@ def evaluation_spec(run: Run, *, ports: Ports) -> SandboxSpec:
         },
         cwd="/tmp",  # noqa: S108 - the guest's own
         mounts=(
-            Mount(source=str(ports.evaluator), target="/in/evaluate.py"),
+            Mount(source=str(ports.store.path(ports.evaluator) / EVALUATOR_FILE), target=EVALUATOR_TARGET),
             Mount(source=str(ports.store.path(run.order.base_model)), target="/in/base-model"),
             Mount(source=str(ports.store.path(run.model)), target="/in/tuned"),
             Mount(

@@ -17,14 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from appliance.attest import Claim, RunFacts, sign_claims
+from appliance.attest import Claim, RunFacts, RuntimeFacts, sign_claims
 from appliance.domain import LEGAL_MOVES, Run, RunState
 from appliance.errors import AdmissionError, ApplianceError, EvaluationError, EvidenceError, HomeError
 from appliance.evaluation import encode_metrics, parse_metrics, read_metrics
 from appliance.evidence import EvidenceInputs, write_evidence
 from appliance.finalise import finalise
-from appliance.jobs import evaluation_spec, job_ids, training_launch
+from appliance.jobs import EVALUATOR_TARGET, evaluation_spec, job_ids, training_launch
+from appliance.permission import check_permission
 from appliance.ports import Ports
+from appliance.recorded import check_record, read_record, recorded_text
 from appliance.report import run_report
 from appliance.store import artifacts, champions, claims, runs
 from appliance.waiting import why_waiting
@@ -34,7 +36,7 @@ from audit.event import APPLIANCE, Event, EventKind
 from audit.store import enqueue
 from runner.errors import HarvestError, LauncherError, RunnerError
 from runner.launcher.port import JobPhase
-from runner.spec import Exit, ExitReason
+from runner.spec import Exit, ExitReason, SandboxSpec, parse_spec
 from runner.verdict import Verdict, decide_verdict
 
 
@@ -69,7 +71,7 @@ def advance(run: Run, ports: Ports) -> Run | None:
 
 
 def place(run: Run, ports: Ports) -> Move | None:
-    """SUBMITTED → PLACED: there is room, and the champion is still admitted."""
+    """SUBMITTED → PLACED: there is room, and the champion is still admitted, by signatures that verify."""
     with ports.engine.connect() as connection:
         champion = champions.get(connection, run.order.champion)
         admitted = champions.admitted(connection, run.order.champion)
@@ -78,7 +80,15 @@ def place(run: Run, ports: Ports) -> Move | None:
         return None
     if admitted is None:
         raise AdmissionError(f"champion {champion.name} is not admitted")
-    return Move(to=RunState.PLACED, detail={"job": job_ids(run).train})
+    check_permission(admitted, ports.home.trust(), submitter=run.submitted_by)
+    return Move(
+        to=RunState.PLACED,
+        detail={
+            "job": job_ids(run).train,
+            "python": ports.runtime_facts.python,
+            "packages": ports.runtime_facts.packages_sha256,
+        },
+    )
 
 
 def watch(run: Run, ports: Ports) -> Move | None:
@@ -122,26 +132,34 @@ def harvest(run: Run, ports: Ports) -> Move | None:
 
 def evaluate(run: Run, ports: Ports) -> Move | None:
     """HARVESTED → EVALUATED: base and tuned model on the held-out rows, in a second sandbox."""
-    ports.launcher.submit(evaluation_spec(run, ports=ports))
     facts = ports.launcher.poll(job_ids(run).evaluate)
-    if facts is None or facts.phase is not JobPhase.ENDED or facts.exit is None:
+    if facts is None:
+        _verify_stored(run, ports)
+        ports.launcher.submit(evaluation_spec(run, ports=ports))
+        return None
+    if facts.phase is not JobPhase.ENDED or facts.exit is None:
         return None
     if facts.exit.reason is not ExitReason.EXITED or facts.exit.code != 0:
         raise EvaluationError(f"the evaluation did not finish: {facts.exit.message}")
+    _verify_stored(run, ports)  # what it read is what it was given
     with ports.engine.connect() as connection:
         rows = int(artifacts.get(connection, run.order.dataset).facts["held_out_rows"])
     losses = _harvested(ports, job_ids(run).evaluate, facts.exit) / "losses.json"
     metrics, _ = read_metrics(losses, held_out_rows=rows)
     return Move(
         to=RunState.EVALUATED,
-        detail={"losses": metrics.losses_sha256},
+        detail={"losses": metrics.losses_sha256, "evaluator": _evaluator_sha256(run, ports)},
         fields={"metrics": encode_metrics(metrics)},
     )
 
 
 def attest(run: Run, ports: Ports) -> Move | None:
     """EVALUATED → ATTESTED: sign every claim; the claims and the move are one transaction."""
-    signed = sign_claims(_facts_of(run, ports), signer=ports.signer)
+    facts = _facts_of(run, ports)
+    if facts is None:
+        return None
+    check_permission(facts.champion, ports.home.trust(), submitter=run.submitted_by)
+    signed = sign_claims(facts, signer=ports.signer)
     return Move(to=RunState.ATTESTED, detail={"claims": len(signed)}, claims=signed)
 
 
@@ -150,10 +168,9 @@ def publish(run: Run, ports: Ports) -> Move | None:
     ports.log.sequence(ports.clock.now())
     with ports.engine.connect() as connection:
         signed = claims.of_run(connection, run.id)
-    receipts = ports.log.receipts([claim.entry for claim in signed])
-    if receipts is None:
+    receipts, facts = ports.log.receipts([claim.entry for claim in signed]), _facts_of(run, ports)
+    if receipts is None or facts is None:
         return None
-    facts = _facts_of(run, ports)
     job_dir = ports.launcher.job_dir
     inputs = EvidenceInputs(
         run_id=run.id,
@@ -200,13 +217,24 @@ def _apply(run: Run, move: Move, ports: Ports) -> Run:
 
 
 def _start(run: Run, ports: Ports) -> None:
-    """What was approved is what runs: a tree that changed in the store is found here, not trusted."""
-    for digest in (run.order.champion, run.order.base_model, run.order.dataset):
-        ports.store.verify(digest)
+    """What was ordered and approved is what runs: a changed row or tree is found here, not trusted."""
+    record = read_record(run, ports)
+    if record is None:
+        return
+    check_record(run, record)
+    _verify_stored(run, ports)
     with ports.engine.connect() as connection:
         champion = champions.get(connection, run.order.champion)
         base = artifacts.get(connection, run.order.base_model)
     ports.launcher.submit(training_launch(run, champion=champion, base=base, ports=ports).spec)
+
+
+def _verify_stored(run: Run, ports: Ports) -> None:
+    """Hash every input again. Raises ArtifactError naming the file that changed."""
+    order = run.order
+    for digest in (order.champion, order.base_model, order.dataset, ports.evaluator, run.model):
+        if digest is not None:
+            ports.store.verify(digest)
 
 
 def _is_to_be_cancelled(run: Run) -> bool:
@@ -245,17 +273,25 @@ def _harvested(ports: Ports, job_id: str, ended: Exit) -> Path:
     return folder
 
 
-def _facts_of(run: Run, ports: Ports) -> RunFacts:
-    """Everything that is claimed about a harvested and evaluated run, read back from durable places."""
+def _facts_of(run: Run, ports: Ports) -> RunFacts | None:
+    """Everything that is claimed about a harvested and evaluated run, read back from durable places.
+
+    None while the log does not cover it yet. Raises EvidenceError where log and database disagree.
+    """
     order, jobs = run.order, job_ids(run)
+    record = read_record(run, ports)
+    if record is None:
+        return None
+    check_record(run, record)
     assert run.model is not None and run.metrics is not None  # states from EVALUATED on have both
     with ports.engine.connect() as connection:
-        champion = champions.get(connection, order.champion)
         # As it was when the run was ordered: later approvals and decisions are not this run's.
         admitted = champions.admitted(connection, order.champion, at=run.submitted_at)
         base = artifacts.get(connection, order.base_model)
     if admitted is None:
-        raise AdmissionError(f"champion {champion.name} is not admitted")
+        raise AdmissionError(
+            f"champion sha256:{order.champion} was not admitted when run {run.id} was ordered"
+        )
     trained = ports.launcher.poll(jobs.train)
     assert trained is not None and trained.exit is not None
     stdout = (ports.launcher.job_dir(jobs.train) / "stdout.log").read_bytes()
@@ -265,8 +301,11 @@ def _facts_of(run: Run, ports: Ports) -> RunFacts:
         base_model_name=base.name,
         model=ports.store.manifest(run.model),
         dataset=ports.store.manifest(order.dataset),
-        runtime=ports.runtime_facts,
-        limits=training_launch(run, champion=champion, base=base, ports=ports).spec.limits,
+        runtime=RuntimeFacts(
+            python=recorded_text(run, record, EventKind.RUN_PLACED, "python"),
+            packages_sha256=recorded_text(run, record, EventKind.RUN_PLACED, "packages"),
+        ),
+        limits=_launched(ports, jobs.train).limits,
         exit=trained.exit,
         log_sha256=sha256_hex(stdout),
         log_size_bytes=len(stdout),
@@ -274,8 +313,20 @@ def _facts_of(run: Run, ports: Ports) -> RunFacts:
         isolation_evaluate=_isolation(ports, jobs.evaluate),
         verdict=decide_verdict(ports.store.path(run.model), ports.store.path(order.base_model)),
         metrics=parse_metrics(run.metrics),
-        evaluator_sha256=sha256_hex(ports.evaluator.read_bytes()),
+        evaluator_sha256=recorded_text(run, record, EventKind.RUN_EVALUATED, "evaluator"),
     )
+
+
+def _launched(ports: Ports, job_id: str) -> SandboxSpec:
+    """What the launcher was really given."""
+    return parse_spec((ports.launcher.job_dir(job_id) / "job.json").read_bytes())
+
+
+def _evaluator_sha256(run: Run, ports: Ports) -> str:
+    """Digest of the script that was mounted into the evaluation, whatever the worker has now."""
+    mounts = _launched(ports, job_ids(run).evaluate).mounts
+    source = next(mount.source for mount in mounts if mount.target == EVALUATOR_TARGET)
+    return sha256_hex(Path(source).read_bytes())
 
 
 def _isolation(ports: Ports, job_id: str) -> Mapping[str, Any]:

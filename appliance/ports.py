@@ -70,4 +70,4 @@ class Ports:
     limits: Limits  # of training jobs; their wall clock comes from the order
     runtime: Runtime
     runtime_facts: RuntimeFacts  # the same environment as measured when the worker started
-    evaluator: Path
+    evaluator: str  # root digest of the evaluator in the store

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from appliance.assembly import Appliance
 from appliance.errors import AdmissionError
+from appliance.home import checked_name
 from appliance.store import champions
 from appliance.store.champions import ChampionRow
 from audit.event import Event, EventKind
@@ -18,8 +19,9 @@ def sync_feed(appliance: Appliance, feed: Path, *, actor: str) -> SyncReport:
     """One pass over the folder `feed`; `actor` proposes whatever is new there.
 
     Refused champions are audit events and stand in the report; they keep no other champion out.
-    Raises SourceUnavailableError if the feed cannot be read.
+    Raises SourceUnavailableError if the feed cannot be read, HomeError if `actor` is no plain name.
     """
+    checked_name(actor)
     with appliance.engine.connect() as connection:
         known = {c.name: c.manifest_sha256 for c in champions.list_champions(connection)}
     appliance.home.quarantine_dir.mkdir(exist_ok=True, mode=0o700)

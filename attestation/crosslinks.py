@@ -1,7 +1,7 @@
 """Do the claims speak of the same things? Step 8 of attestation.verify: links between claims are digests."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from attestation.claims import Claim, Claims, Kind
 from attestation.digest import folder_sha256
@@ -58,15 +58,20 @@ def _check_champion(claims: Claims, *, run: Claim) -> None:
 
 def _check_permission(claims: Claims, *, run: Claim, policy: str) -> None:
     started_at, submitter = parse_time(run.predicate["startedAt"]), run.predicate["submittedBy"]
+    admission = claims.one(Kind.ADMISSION)
+    proposer = admission.predicate.get("proposedBy")
+    if not isinstance(proposer, str) or not proposer:
+        _fail(admission, "does not say who proposed the champion")
     for approval in claims.of(Kind.APPROVAL):
         said = approval.predicate
         _same(approval, "approver", said["approver"], approval.key.name)
         if said["approver"].casefold() == submitter.casefold():
             _fail(approval, f"{submitter!r} approved what they submitted themselves")
+        if said["approver"].casefold() == proposer.casefold():
+            _fail(approval, f"{proposer!r} approved what they proposed themselves")
         _same(approval, "policy digest", said["policy"]["sha256"], policy)
     if not any(approval.predicate["meaning"] == "approval" for approval in claims.of(Kind.APPROVAL)):
         _fail(claims.of(Kind.APPROVAL)[0], "signatures of review or authorship, but none of approval")
-    admission = claims.one(Kind.ADMISSION)
     _same(
         admission,
         "policy digests",
@@ -139,5 +144,5 @@ def _same(claim: Claim, what: str, found: object, wanted: object) -> None:
         _fail(claim, f"{what} is {str(found)[:400]}, but the other claims and files say {str(wanted)[:400]}")
 
 
-def _fail(claim: Claim, message: str) -> None:
+def _fail(claim: Claim, message: str) -> NoReturn:
     raise VerificationError(f"{claim.kind}: {message}", check="links", file=claim.file)

@@ -182,6 +182,7 @@ def admission_predicate() -> dict[str, Any]:
             "policies": [{"uri": "urn:assay:policy", "digest": POLICY}],
         },
         "timeCreated": "2026-11-20T10:00:00Z",
+        "proposedBy": "pat",
         "properties": [predicates.CHAMPION_ADMITTED],
     }
 

@@ -99,7 +99,11 @@ def log_again(site: Site, claims: Sequence[LoggedClaim], *, run_id: str) -> tupl
     for claim in claims:
         detail: dict[str, str | int] = {"bundle": sha256_hex(claim.line), "kind": claim.kind}
         event = Event(
-            kind=EventKind.CLAIM_SIGNED, subject=run_id, actor=APPLIANCE, at=SystemClock().now(), detail=detail
+            kind=EventKind.CLAIM_SIGNED,
+            subject=run_id,
+            actor=APPLIANCE,
+            at=SystemClock().now(),
+            detail=detail,
         )
         entries.append(claim.entry if parse_entry(claim.entry).run_id == run_id else event.encode())
         if entries[-1] != claim.entry:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.admission import admit, approve
-from appliance.assembly import Appliance, capacity_of, evaluator_of, open_appliance
+from appliance.assembly import Appliance, capacity_of, open_appliance, take_evaluator
 from appliance.attest import RuntimeFacts
 from appliance.cli.client import ApiClient
 from appliance.domain import Run
@@ -38,6 +38,7 @@ from runner.runtime import locate_runtime, measure_runtime
 from runner.spec import Exit, Limits, Runtime, parse_exit
 from tournament_sync.champion import Channel, ContractEpoch
 from tournament_sync.publish import publish_release
+from tournament_sync.sync import SyncReport
 
 REFERENCE = Path(__file__).parents[2] / "deploy" / "champions" / "reference"
 HOSTILE = Path(__file__).parents[1] / "deploy" / "hostile"
@@ -83,12 +84,13 @@ class Site:
         """What an auditor was told by telephone."""
         return trust_sha256(self.appliance.home.trust_files())
 
-    def sync_champion(self, name: str, *, script: Path | None = None) -> str:
-        """Publish the reference champion, with `script` as its trainer if given, sync it; its digest."""
+    def publish(self, name: str, *, script: Path | None = None) -> SyncReport:
+        """Publish the reference champion, with `script` as its trainer if given, and sync the feed."""
         tree = self.folder / "trees" / name
         shutil.copytree(REFERENCE, tree, ignore=shutil.ignore_patterns("__pycache__"))
         if script is not None:
             shutil.copyfile(script, tree / "scripts" / "text_trainer.py")
+            (tree / "README.md").write_text(f"{name}, a champion of the tests\n", encoding="utf-8")
         publish_release(
             tree,
             self.folder / "feed",
@@ -98,7 +100,11 @@ class Site:
             signer=self.appliance.home.person_signer(PUBLISHER),
             now=SystemClock().now(),
         )
-        report = sync_feed(self.appliance, self.folder / "feed", actor=SUBMITTER)
+        return sync_feed(self.appliance, self.folder / "feed", actor=SUBMITTER)
+
+    def sync_champion(self, name: str, *, script: Path | None = None) -> str:
+        """The same, taken; its digest."""
+        report = self.publish(name, script=script)
         assert report.refused == ()
         return champion_named(self.appliance, name).manifest_sha256
 
@@ -141,7 +147,7 @@ class Site:
             limits=replace(Limits(wall_clock_s=0), **limits),
             runtime=runtime,
             runtime_facts=facts,
-            evaluator=evaluator_of(appliance.settings),
+            evaluator=take_evaluator(appliance),
         )
 
     def run(self, run_id: str) -> Run:
@@ -273,10 +279,15 @@ def client_of(site: Site, *, port: int) -> ApiClient:
     return ApiClient(f"http://127.0.0.1:{port}", token=site.token())
 
 
-def wait_until(holds: Callable[[], bool], *, what: str, pause_s: float = 0.01) -> None:
-    """Poll until `holds`; fail after a long time, naming `what`."""
+def wait_until(
+    holds: Callable[[], bool], *, what: str, alive: tuple[Process, ...] = (), pause_s: float = 0.01
+) -> None:
+    """Poll until `holds`; fail after a long time, or when one of `alive` ended, naming `what`."""
     deadline = time.monotonic() + RUN_DEADLINE_S
     while not holds():
+        for process in alive:
+            assert process.child is not None
+            assert process.child.poll() is None, process.log.read_text(encoding="utf-8")[-2000:]
         assert time.monotonic() < deadline, f"waited {RUN_DEADLINE_S:g} s for {what}"
         time.sleep(pause_s)
 

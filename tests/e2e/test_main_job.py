@@ -75,13 +75,14 @@ def story(
         site.import_inputs(base_model, few_complaints),
     )
     port = free_port()
-    with processes(server_of(site, port=port), worker_of(site)):
+    both = server_of(site, port=port), worker_of(site)
+    with processes(*both):
         api = client_of(site, port=port)
         wait_until(lambda: _answers(api), what="the server")
         orders = [order_of(reference, inputs), order_of(quick, others), order_of(quick, others)]
         ids = [api.submit(order, idempotency_key=f"order-{n}")["id"] for n, order in enumerate(orders)]
         refusals = [*_refusals(api, ids[0], site.folder)]
-        wait_until(lambda: api.show(ids[0])["state"] == "running", what="the training")
+        wait_until(lambda: api.show(ids[0])["state"] == "running", what="the training", alive=both)
         refusals += _refusals(api, ids[0], site.folder)
         early_head = site.appliance.home.log_checkpoint_path.read_bytes()
         proved = [_await_evidence(api, run_id, site.folder) for run_id in ids]
@@ -134,7 +135,9 @@ def test_the_model_is_better_on_rows_it_has_never_seen(story: Story) -> None:
 
 def test_nothing_is_handed_out_before_it_is_logged(story: Story) -> None:
     assert story.refusals == tuple(
-        (state, part, 409, "not-ready") for state in ("submitted", "running") for part in ("evidence", "model")
+        (state, part, 409, "not-ready")
+        for state in ("submitted", "running")
+        for part in ("evidence", "model")
     )
 
 
@@ -326,7 +329,7 @@ def _refusals(api: ApiClient, run_id: str, folder: Path) -> Iterator[tuple[str, 
     for part in ("evidence", "model"):
         state = api.show(run_id)["state"]
         with pytest.raises(ApiError) as refused:
-            api.fetch(run_id, part, into=folder / "too-early")  # type: ignore[arg-type]  # of two literals
+            api.fetch(run_id, part, into=folder / "too-early")
         assert not (folder / "too-early").exists()
         yield state, part, refused.value.answer_status, refused.value.answer_code
 

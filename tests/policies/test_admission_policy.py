@@ -68,7 +68,7 @@ def test_set_without_permit_denies_by_default() -> None:
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match="wanted schema.json"):
+    with pytest.raises(PolicyError, match=r"wanted schema\.json"):
         load_policy(tmp_path / "nothing")
 
 
