@@ -75,7 +75,7 @@ def worker_ports(appliance: Appliance) -> Ports:
         clock=appliance.clock,
         signer=appliance.signer,
         capacity=capacity_of(appliance.settings),
-        limits=Limits(wall_clock_s=0),
+        limits=Limits(wall_clock_s=0, output_bytes=appliance.settings.output_mib << 20),
         runtime=runtime,
         runtime_facts=RuntimeFacts(python=measured.python_version, packages_sha256=measured.sha256),
         evaluator=take_evaluator(appliance),
@@ -84,9 +84,9 @@ def worker_ports(appliance: Appliance) -> Ports:
 
 def capacity_of(settings: Settings) -> Capacity:
     """How much may run at once."""
-    return Capacity(
-        max_parallel_runs=settings.max_parallel_runs, needed_free_bytes=settings.needed_free_mib << 20
-    )
+    # An output lies in the sandbox, in the harvest, in the store and in the evidence, and once between two.
+    needed_mib = max(settings.needed_free_mib, 5 * settings.output_mib)
+    return Capacity(max_parallel_runs=settings.max_parallel_runs, needed_free_bytes=needed_mib << 20)
 
 
 def take_evaluator(appliance: Appliance) -> str:

@@ -7,11 +7,12 @@ about a run, and nothing of it is started, that the log contradicts.
 from collections.abc import Mapping
 from typing import Final
 
-from appliance.domain import Order, Run
+from appliance.domain import Run
 from appliance.errors import EvidenceError
 from appliance.evaluation import parse_metrics
 from appliance.ports import Ports
 from appliance.store.engine import reading
+from appliance.store.runs import order_detail
 from attestation.checkpoint import open_checkpoint
 from attestation.merkle import leaf_hash, verify_inclusion
 from attestation.tlogproof import parse_proof
@@ -70,17 +71,6 @@ def recorded_text(run: Run, record: Record, kind: EventKind, name: str) -> str:
     if not isinstance(value, str):
         raise EvidenceError(f"the log entry {kind} of run {run.id} has no {name}")
     return value
-
-
-def order_detail(order: Order) -> dict[str, str]:
-    """An order as its log entry has it."""
-    return {
-        "champion": order.champion,
-        "base_model": order.base_model,
-        "dataset": order.dataset,
-        "hours_to_complete": str(order.hours_to_complete),
-        "task_type": order.task_type,
-    }
 
 
 def _event(run: Run, record: Record, kind: EventKind) -> Event:

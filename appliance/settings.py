@@ -24,6 +24,7 @@ class Settings:
     listen_host: str = "127.0.0.1"
     listen_port: int = 8470
     max_parallel_runs: int = 1
+    output_mib: int = 1024
     needed_free_mib: int = 2048
     poll_interval_s: float = 0.1
 
@@ -83,6 +84,11 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     ),
     "max_parallel_runs": _Setting(
         meaning="runs that train or are evaluated at once", parse=_integer(1, 64), wanted="1…64"
+    ),
+    "output_mib": _Setting(
+        meaning="MiB that a champion may write; five times as much must be free, since it is copied",
+        parse=_integer(1, 1 << 24),
+        wanted="a number of MiB",
     ),
     "needed_free_mib": _Setting(
         meaning="free MiB on the home's disk below which no run starts",

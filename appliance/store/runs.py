@@ -51,9 +51,14 @@ def submit(
             conn.execute(insert(run_table).values(row))
     except IntegrityError:
         return _submitted_before(conn, order, actor=actor, idempotency_key=idempotency_key)
-    detail = {name: str(getattr(order, name)) for name in _ORDER_COLUMNS}
+    detail = order_detail(order)
     enqueue(conn, Event(kind=EventKind.RUN_SUBMITTED, subject=run_id, actor=actor, at=now, detail=detail))
     return get(conn, run_id)
+
+
+def order_detail(order: Order) -> dict[str, str]:
+    """An order as the log entry of its submission has it."""
+    return {name: str(getattr(order, name)) for name in _ORDER_COLUMNS}
 
 
 def get(conn: Connection, run_id: str) -> Run:

@@ -1,0 +1,128 @@
+"""Whoever writes to the database cannot make the appliance start or claim what the log contradicts."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+
+from appliance.domain import RunState
+from tests.appliance.test_pipeline import bring_to
+from tests.appliance.world import World
+
+Tamper = Callable[..., None]
+
+
+@pytest.fixture
+def tamper(world: World) -> Tamper:
+    """Runs SQL behind the appliance's back."""
+
+    def execute(statement: str, **values: object) -> None:
+        with world.ports.engine.begin() as conn:
+            conn.execute(text(statement), values)
+
+    return execute
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("submitted_by", "mallory", "submitter is mallory, the log says bob"),
+        ("hours_to_complete", 9.0, "hours_to_complete is 9.0"),
+        ("champion", "0" * 64, "champion is 0000"),
+        ("dataset", "0" * 64, "dataset is 0000"),
+    ],
+)
+def test_changed_order_is_not_started(
+    world: World, tamper: Tamper, column: str, value: object, told: str
+) -> None:
+    bring_to(world, RunState.PLACED)
+    tamper(f"UPDATE run SET {column} = :value", value=value)
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert told in (run.reason or "")
+    assert world.launcher.poll(run.id) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "column", "value", "told"),
+    [
+        (RunState.HARVESTED, "model", "9" * 64, None),
+        (RunState.EVALUATED, "model", "9" * 64, "model is 9999"),
+        (RunState.EVALUATED, "verdict", "unchanged", "verdict is unchanged"),
+        (RunState.EVALUATED, "submitted_by", "mallory", "submitter is mallory"),
+        (RunState.EVALUATED, "base_model", "0" * 64, "base_model is 0000"),
+    ],
+)
+def test_changed_run_is_not_signed(
+    world: World, tamper: Tamper, state: RunState, column: str, value: str, told: str | None
+) -> None:
+    bring_to(world, state)
+    tamper(f"UPDATE run SET {column} = :value", value=value)
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert told is None or told in (run.reason or "")
+    assert "claim:signed" not in world.kinds()
+
+
+def test_losses_of_another_run_are_not_signed(world: World, tamper: Tamper) -> None:
+    bring_to(world, RunState.EVALUATED)
+    tamper('UPDATE run SET metrics = replace(metrics, \'"losses_sha256":"\', \'"losses_sha256":"0\')')
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "losses is 0" in (run.reason or "")
+
+
+def test_log_entry_changed_together_with_the_run_is_not_believed(world: World, tamper: Tamper) -> None:
+    bring_to(world, RunState.EVALUATED)
+    world.ports.log.sequence(world.clock.now())
+    tamper("UPDATE run SET submitted_by = 'eve'")
+    tamper(
+        'UPDATE log_entry SET entry = CAST(replace(CAST(entry AS TEXT), \'"actor":"bob"\', \'"actor":"eve"\') AS BLOB)'
+    )
+    run = world.settle()
+    assert run.state is not RunState.LOGGED
+    assert "claim:signed" not in world.kinds()
+
+
+def test_invented_admission_starts_nothing(world: World, tamper: Tamper) -> None:
+    world.submit()
+    tamper("UPDATE admission SET bundle = X'00'")
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "its admission does not verify" in (run.reason or "")
+    assert world.launcher.poll(run.id) is None
+
+
+def test_admission_without_its_approvals_starts_nothing(world: World, tamper: Tamper) -> None:
+    world.submit()
+    tamper("DELETE FROM approval")
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "there is no approval" in (run.reason or "")
+    assert world.launcher.poll(run.id) is None
+
+
+def test_another_champions_admission_starts_nothing(world: World, tamper: Tamper) -> None:
+    world.submit()
+    tamper('UPDATE champion SET "commit" = :commit', commit="0" * 40)
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "another commit" in (run.reason or "")
+
+
+def test_approver_who_became_submitter_starts_nothing(world: World, tamper: Tamper) -> None:
+    world.submit()
+    tamper("UPDATE run SET submitted_by = 'olu'")
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "olu approved" in (run.reason or "")
+
+
+def test_changed_held_out_rows_are_not_evaluated(world: World) -> None:
+    bring_to(world, RunState.HARVESTED)
+    held_out = world.ports.store.path(world.order.dataset) / "held-out.json"
+    held_out.chmod(0o644)
+    held_out.write_bytes(held_out.read_bytes().replace(b"o", b"0"))
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "held-out.json" in (run.reason or "")
