@@ -13,6 +13,7 @@ EXAMPLES = {
     "listen_host": ("::1", "::1"),
     "listen_port": ("0", 0),
     "max_parallel_runs": ("3", 3),
+    "output_mib": ("64", 64),
     "needed_free_mib": ("10", 10),
     "poll_interval_s": ("0.5", 0.5),
 }

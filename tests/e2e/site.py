@@ -74,6 +74,7 @@ class Site:
 
     folder: Path
     appliance: Appliance
+    evaluator: str  # root digest in the store, as a worker takes it when it starts
 
     @property
     def home(self) -> Path:
@@ -147,7 +148,7 @@ class Site:
             limits=replace(Limits(wall_clock_s=0), **limits),
             runtime=runtime,
             runtime_facts=facts,
-            evaluator=take_evaluator(appliance),
+            evaluator=self.evaluator,
         )
 
     def run(self, run_id: str) -> Run:
@@ -216,7 +217,8 @@ def make_site(folder: Path, **settings: Any) -> Site:  # Any: fields of Settings
     home = create_home(folder / "home", name="e2e", now=now)
     add_person(home, name=APPROVER, role=Role.APPROVER, now=now)
     add_person(home, name=PUBLISHER, role=Role.PUBLISHER, now=now)
-    return Site(folder=folder, appliance=open_appliance(Settings(home=home.root, **settings)))
+    appliance = open_appliance(Settings(home=home.root, **settings))
+    return Site(folder=folder, appliance=appliance, evaluator=take_evaluator(appliance))
 
 
 def order_of(champion: str, inputs: Inputs, *, hours: float = GENEROUS_HOURS) -> dict[str, Any]:

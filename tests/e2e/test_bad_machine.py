@@ -115,8 +115,8 @@ def test_a_run_waits_for_disk_space_with_a_sentence(
     )
     assert waiting is not None
     assert waiting.startswith("the disk has ")
-    assert waiting.endswith(" MiB free, a run needs 2048 MiB")
-    resize(disk, "4g")
+    assert waiting.endswith(" MiB free, a run needs 5120 MiB")
+    resize(disk, "8g")
     assert_proved(site, site.work(run_id))
 
 
@@ -127,7 +127,7 @@ def test_a_run_waits_for_disk_space_with_a_sentence(
 def test_a_full_disk_holds_a_run_until_there_is_space(
     disk: Path, base_model: Path, few_complaints: Path, state: RunState
 ) -> None:
-    site = make_site(disk, needed_free_mib=0)
+    site = make_site(disk, needed_free_mib=0, output_mib=8)
     run_id = stock(site, base_model, few_complaints)
     assert site.work(run_id, until=lambda run: run.state is state).state is state
     filler = fill(disk)
@@ -142,7 +142,7 @@ def test_a_full_disk_holds_a_run_until_there_is_space(
 def test_a_disk_that_fills_up_during_training_fails_the_run_by_name(
     disk: Path, base_model: Path, few_complaints: Path
 ) -> None:
-    site = make_site(disk, needed_free_mib=0)
+    site = make_site(disk, needed_free_mib=0, output_mib=8)
     # It says all it says before the disk is full, and has its model only afterwards.
     quiet = QUICK.read_text(encoding="utf-8").rpartition("print(")[0]
     script = disk / "slow.py"
