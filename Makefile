@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check setup doctor bench wheel clean
+.PHONY: help demo test check setup doctor bench docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,13 +28,16 @@ check: setup  ## formatting, lint, types, import contracts and the fast tests (u
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest -q -m "not sandbox and not training"
+	.venv/bin/python -m pytest -q -m "not sandbox and not training and not chaos"
 
 doctor: setup  ## try every hostile probe inside the real sandbox of this machine
 	.venv/bin/assay doctor
 
 bench: setup  ## measure what Assay costs over the bare script (docs/benchmarks.md)
 	.venv/bin/python benchmarks/overhead.py
+
+docs: setup  ## write the tables in docs/ that the code knows better
+	.venv/bin/python docs/generate.py
 
 wheel: setup  ## build the appliance and the verifier as wheels into dist/
 	.venv/bin/uv build --wheel -o dist . && .venv/bin/uv build --wheel -o dist attestation

@@ -28,6 +28,7 @@ from appliance.keys.file import (
     load_claim_key,
     load_log_key,
 )
+from attestation.keys import load_public_key
 from attestation.trust import Role, TrustedKey, TrustRoot, encode_trust, parse_trust, trust_sha256
 from audit.durable import fsync_folder, write_durably
 
@@ -85,7 +86,10 @@ class Home:
 
     def person_signer(self, name: str) -> FileSigner:
         """The signing key of the person or publisher `name`. Raises HomeError if there is none here."""
-        return load_claim_key(self.keys_dir / f"{checked_name(name)}.pem")
+        path = self.keys_dir / f"{checked_name(name)}.pem"
+        if not path.exists():
+            raise HomeError(f"{name} has no signing key in this home; `assay people add {name}` makes one")
+        return load_claim_key(path)
 
     def trust_files(self) -> dict[str, bytes]:
         """The trust root as the files an auditor gets; their digest is the pin."""
@@ -171,9 +175,7 @@ def create_home(root: Path, *, name: str, now: datetime) -> Home:
         signer = create_claim_key(home.keys_dir / "appliance.pem")
         origin = f"{checked_name(name)}.assay/{signer.key_id[:16]}"
         log = create_log_key(home.keys_dir / "log.pem", name=origin)
-        _write_trust(
-            home, TrustRoot(keys=(_key(signer, Role.APPLIANCE, "appliance", now),), log_vkey=log.vkey)
-        )
+        _write_trust(home, TrustRoot(keys=(_own_key(signer, now),), log_vkey=log.vkey))
         facts = {"layout": LAYOUT_VERSION, "log_origin": origin, "created_at": now.isoformat()}
         write_durably(building / "home.json", json.dumps(facts, indent=1).encode())
         building.rename(root)  # fails if somebody filled `root` meanwhile
@@ -185,20 +187,46 @@ def create_home(root: Path, *, name: str, now: datetime) -> Home:
 
 
 def add_person(home: Home, *, name: str, role: Role, now: datetime) -> FileSigner:
-    """Give `name` a signing key in this home and trust it for `role`; returns the signer if it has one.
+    """Give `name` a signing key in this home, and trust it for `role` from `now` on.
 
-    On a real site people keep their keys elsewhere and only the public half is trusted here.
+    Whoever operates the home can sign with it. Where four eyes must be two people's, the key stays with its
+    owner and `trust_person` takes the public half.
     """
+    path = home.keys_dir / f"{_person(name)}.pem"
+    signer = load_claim_key(path) if path.exists() else create_claim_key(path)
+    trust_person(home, name=name, role=role, public_pem=signer.public_pem, valid_from=now)
+    return signer
+
+
+def trust_person(home: Home, *, name: str, role: Role, public_pem: bytes, valid_from: datetime) -> TrustedKey:
+    """Trust what `name` signs with the key `public_pem` as `role`, from `valid_from` on.
+
+    The same key again for the same role changes nothing. Raises HomeError for the appliance's own role or
+    names and for a key that is trusted otherwise, MalformedError for what is no P-256 public key.
+    """
+    if role is Role.APPLIANCE:
+        raise HomeError("the role appliance is the appliance's own; people are approvers or publishers")
+    key = TrustedKey(
+        key_id=load_public_key(public_pem).key_id,
+        pem=public_pem,
+        role=role,
+        name=_person(name),
+        valid_from=valid_from,
+    )
+    trust = home.trust()
+    for known in trust.keys:
+        if known.key_id == key.key_id:
+            if (known.role, known.name) != (role, name):
+                raise HomeError(f"that key is {known.name}'s as {known.role}: one key, one person, one role")
+            return known
+    _write_trust(home, TrustRoot(keys=(*trust.keys, key), log_vkey=trust.log_vkey))
+    return key
+
+
+def _person(name: str) -> str:
     if name in RESERVED_NAMES:
         raise HomeError(f"name {name!r} is reserved for the appliance itself")
-    path = home.keys_dir / f"{checked_name(name)}.pem"
-    signer = load_claim_key(path) if path.exists() else create_claim_key(path)
-    trust = home.trust()
-    if not any(key.key_id == signer.key_id and key.role == role for key in trust.keys):
-        _write_trust(
-            home, TrustRoot(keys=(*trust.keys, _key(signer, role, name, now)), log_vkey=trust.log_vkey)
-        )
-    return signer
+    return checked_name(name)
 
 
 def checked_name(name: str) -> str:
@@ -208,30 +236,28 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _key(signer: FileSigner, role: Role, name: str, now: datetime) -> TrustedKey:
+def _own_key(signer: FileSigner, now: datetime) -> TrustedKey:
     return TrustedKey(
         key_id=signer.key_id,
         pem=signer.public_pem,
-        role=role,
-        name=name,
+        role=Role.APPLIANCE,
+        name="appliance",
         valid_from=now,
-        valid_until=None,
-        revoked_at=None,
     )
 
 
 def _write_trust(home: Home, trust: TrustRoot) -> None:
-    """Swap the whole trust folder at once: a link is renamed over, since folders cannot be."""
+    """Swap the whole trust folder at once: a link is renamed over, since folders cannot be.
+
+    Earlier versions stay: somebody may be reading one.
+    """
     version = home.root / f"trust-{uuid.uuid4().hex[:12]}"
     for name, content in encode_trust(trust).items():
         (version / name).parent.mkdir(parents=True, exist_ok=True)
         write_durably(version / name, content)
     link = home.root / f".trust-{uuid.uuid4().hex[:12]}"
     link.symlink_to(version.name)
-    old = home.trust_dir.resolve() if home.trust_dir.is_symlink() else None
     link.rename(home.trust_dir)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_facts(root: Path) -> dict[str, object]:

@@ -6,12 +6,14 @@ from typing import Any
 
 from appliance.assembly import Appliance
 from appliance.datasets import prepare_dataset
+from appliance.errors import ArtifactError, ConflictError
 from appliance.models import check_model_folder
 from appliance.store import artifacts
 from appliance.store.artifacts import Artifact, ArtifactKind
 from attestation.oms import Manifest
 from audit.event import Event, EventKind
 from audit.store import enqueue
+from runner.champion_contract import is_model_id
 
 
 def import_model(appliance: Appliance, folder: Path, *, name: str, actor: str) -> Artifact:
@@ -20,6 +22,8 @@ def import_model(appliance: Appliance, folder: Path, *, name: str, actor: str) -
     `name` is the model's id as champions see it (`organisation/model`).
     Raises ArtifactError naming the file at fault.
     """
+    if not is_model_id(name):
+        raise ArtifactError(f"model name {name!r}: wanted an id such as organisation/model")
     facts = check_model_folder(folder)
     manifest = appliance.store.put(folder)
     about = {"architectures": list(facts.architectures), "model_type": facts.model_type}
@@ -75,4 +79,7 @@ def _index(
     with appliance.engine.begin() as connection:
         if artifacts.add(connection, artifact):
             enqueue(connection, event)
-        return artifacts.get(connection, manifest.root_sha256)
+        known = artifacts.get(connection, manifest.root_sha256)
+    if kind is ArtifactKind.MODEL and known.name != name:
+        raise ConflictError(f"the same model was imported as {known.name}")
+    return known

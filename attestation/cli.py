@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,11 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # ✓ on a terminal that has no such letter
     options = _parser().parse_args(argv)
-    if options.command == "inspect":
-        return _inspect(options.file)
+    try:
+        return _inspect(options.file) if options.command == "inspect" else _report(options)
+    except BrokenPipeError:
+        # Whoever reads our output has seen enough, but not been told the outcome: never "verified".
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  python flushes it once more at exit
+        return 3
+
+
+def _report(options: argparse.Namespace) -> int:
     outcome = _verify(options)
     if not options.quiet:
         sys.stdout.write(render_json(outcome) if options.output == "json" else render_text(outcome))
+        sys.stdout.flush()
     return outcome.exit_code
 
 

@@ -11,7 +11,7 @@ What `verify_evidence` does, in this order; the first failure ends it:
  7. checkpoint  That head is the log which the reader remembers, or a proved continuation of it.
  8. links       All claims are about one run: model, data, champion, base model, policy, approval, isolation.
  9. model       The trained files are those of the model claim; the evaluation recomputes exactly.
-10. verdict     The run really trained: it did not hand back the base model or noise.
+10. verdict     The model differs from its base as training would make it: not the base again, not noise.
 11. expected    The evidence is about what the reader asked for.
 """
 
@@ -55,7 +55,7 @@ CHECKS: Mapping[str, str] = MappingProxyType(
         "checkpoint": "the log is the one remembered",
         "links": "all claims are about one run",
         "model": "the model's files and the evaluation match",
-        "verdict": "the model was really trained",
+        "verdict": "the model differs from its base as training would make it",
         "expected": "it is what was asked for",
     }
 )
@@ -317,6 +317,7 @@ def _not_proved(claims: Claims, *, expected: Expectations, is_pinned: bool) -> t
     always = (
         "When it happened: no trusted time source signed. Times are the signers' own clocks.",
         "Hardware: no hardware attestation. The host's kernel and administrators are trusted.",
+        "Whose hand: each approval shows which key signed, not who held that key.",
         "One log for all: no witness cosigned the log head. The operator could show others another log.",
         "Benefit elsewhere: losses were measured by the appliance on its held-out rows, not by the reader.",
     )

@@ -21,13 +21,12 @@ _FIXED = frozenset({"actor", "at", "event", "run", "subject", "v"})
 class EventKind(StrEnum):
     """`subject:action`. A new kind is a new meaning; a kind that was ever logged is never renamed."""
 
-    APPLIANCE_CREATED = "appliance:created"
+    PERSON_TRUSTED = "person:trusted"
     CHAMPION_SYNCED = "champion:synced"
     CHAMPION_REFUSED = "champion:refused"
     CHAMPION_APPROVED = "champion:approved"
     CHAMPION_ADMITTED = "champion:admitted"
     CHAMPION_DENIED = "champion:denied"
-    CHAMPION_TAMPERED = "champion:tampered"
     MODEL_IMPORTED = "model:imported"
     DATASET_IMPORTED = "dataset:imported"
     TOKEN_CREATED = "token:created"  # noqa: S105 - the name of an event
@@ -43,7 +42,6 @@ class EventKind(StrEnum):
     RUN_FAILED = "run:failed"
     RUN_CANCEL_REQUESTED = "run:cancel-requested"
     RUN_CANCELLED = "run:cancelled"
-    POLICY_ACTIVATED = "policy:activated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,11 +98,12 @@ class AuditLog:
             head = store.read_head(conn, self._origin)
         return head.checkpoint if head else None
 
-    def consistency(self, old_size: int) -> bytes:
-        """Proof that the log of `old_size` is the beginning of the newest signed one, that one included.
+    def consistency(self, old_size: int, *, to: bytes | None = None) -> bytes:
+        """Proof that the log of `old_size` is the beginning of the one of head `to`, by default the newest.
 
         The form is the body of a witness request (attestation.tlogproof.ConsistencyProof).
-        Raises LogStateError if the signed log is shorter, or `old_size` is not positive.
+        Raises LogStateError if the signed log is shorter, or `old_size` is not positive, AttestationError if
+        `to` is no head of this log.
         """
         with self._engine.begin() as conn:
             head = store.read_head(conn, self._origin)
@@ -111,12 +112,17 @@ class AuditLog:
                 raise LogStateError(
                     f"no consistency proof from size {old_size}: the signed log has size {size}"
                 )
-            spans = consistency_spans(old_size, size=head.signed_size)
+            note = to or head.checkpoint
+            size = open_checkpoint(note, vkey=self._signer.vkey).size
+            if not old_size <= size <= head.signed_size:
+                raise LogStateError(
+                    f"no consistency proof from size {old_size} to size {size}: the signed log has"
+                    f" size {head.signed_size}"
+                )
+            spans = consistency_spans(old_size, size=size)
             nodes = _nodes(conn, spans)
         path = tuple(span_hash(span, nodes) for span in spans)
-        return encode_consistency(
-            ConsistencyProof(old_size=old_size, path=path, checkpoint_note=head.checkpoint)
-        )
+        return encode_consistency(ConsistencyProof(old_size=old_size, path=path, checkpoint_note=note))
 
     def _check_published(self) -> None:
         published = read_published(self._checkpoint_path, vkey=self._signer.vkey)

@@ -129,6 +129,11 @@ def find_dockerfile(tree: Path, *, epoch: ContractEpoch) -> str:
     raise ContractError(f"no {TEXT_DOCKERFILE}; looked in {', '.join(folders) or 'no folder'}")
 
 
+def is_model_id(text: str) -> bool:
+    """Whether `text` can be told to a champion as a model: `organisation/model` or `model`."""
+    return _MODEL.fullmatch(text) is not None
+
+
 def instruct_dataset_type(columns: Collection[str]) -> dict[str, str | None]:
     """Upstream's InstructTextDatasetType with every key, in upstream's order, nulls included."""
     told = {name: name if name in columns else None for name in INSTRUCT_COLUMNS}
@@ -180,7 +185,7 @@ def _check(order: ContractOrder) -> None:
     ):
         if not _NAME.fullmatch(name):
             raise ContractError(f"{what} {name!r} is not a plain name")
-    if not _MODEL.fullmatch(order.model):
+    if not is_model_id(order.model):
         raise ContractError(f"model {order.model!r} is no hub id")
     if not math.isfinite(order.hours_to_complete) or order.hours_to_complete <= 0:
         raise ContractError(f"{order.hours_to_complete} hours: wanted a positive number")

@@ -24,6 +24,7 @@ NOUNS: Final = (
     "champions",
     "inputs",
     "tokens",
+    "log",
     "doctor",
 )
 

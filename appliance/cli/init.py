@@ -37,17 +37,49 @@ def init(
 @people.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="Lower-case name; approvals carry it.")],
-    role: Annotated[Role, typer.Option(help="What this person's key may sign.")],
+    role: Annotated[Role, typer.Option(help="approver or publisher")],
     home: HomeOption = None,
 ) -> None:
-    """Make a signing key for a person and trust it."""
-    from appliance.home import add_person, open_home
-    from appliance.ports import SystemClock
+    """Make a signing key in this home and trust it: for a trial, or where the operator may hold it."""
+    import getpass
 
-    signer = add_person(
-        open_home(read_settings(home=home).home), name=name, role=role, now=SystemClock().now()
+    from appliance import people as store
+    from appliance.assembly import open_appliance
+
+    key_id = store.add(
+        open_appliance(read_settings(home=home)), name=name, role=role, actor=getpass.getuser()
     )
-    talk(f"{name} signs as {role} with key {signer.key_id}")
+    talk(f"{name} signs as {role} with key {key_id}")
+
+
+@people.command("trust")
+def trust_public_key(
+    name: Annotated[str, typer.Argument(help="Lower-case name of the key's owner.")],
+    role: Annotated[Role, typer.Option(help="approver or publisher")],
+    public_key: Annotated[Path, typer.Option(metavar="FILE", help="P-256 public key, PEM.")],
+    valid_from: Annotated[
+        str | None, typer.Option(metavar="TIME", help="2026-11-21T02:00:00Z; from now on if left out.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Trust the key of somebody who keeps the private half elsewhere, a feed's publisher say."""
+    import getpass
+
+    from appliance import people as store
+    from appliance.assembly import open_appliance
+    from appliance.errors import HomeError
+    from attestation.times import parse_time
+
+    appliance = open_appliance(read_settings(home=home))
+    try:
+        pem = public_key.read_bytes()
+    except OSError as error:
+        raise HomeError(f"{public_key}: the public key cannot be read: {error.strerror}") from error
+    since = appliance.clock.now() if valid_from is None else parse_time(valid_from)
+    key_id = store.trust(
+        appliance, name=name, role=role, public_pem=pem, valid_from=since, actor=getpass.getuser()
+    )
+    talk(f"{name} is trusted as {role} with key {key_id}")
 
 
 @trust.command("show")

@@ -23,17 +23,24 @@ def register(app: typer.Typer) -> None:
 
 @tokens.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="Whom it stands for; the audit log has this name.")],
-    role: Annotated[Role, typer.Option(help="What it may do; everybody may read.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Whom it stands for: lower-case letters, digits, dashes; the audit log has this name."
+        ),
+    ],
+    role: Annotated[Role, typer.Option(help="What it may do; everybody may read how runs stand.")],
     home: HomeOption = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Make a token and print it, this once."""
+    from appliance.home import checked_name
     from appliance.ports import SystemClock
     from appliance.store import tokens as store
 
+    checked = checked_name(name)  # else a name could look like another person's
     with _open_engine(home).begin() as conn:
-        new = store.create(conn, name=name, role=role, actor=getpass.getuser(), now=SystemClock().now())
+        new = store.create(conn, name=checked, role=role, actor=getpass.getuser(), now=SystemClock().now())
     if output is Format.JSON:
         print_json({**_row(new.token), "token": new.secret})
         return

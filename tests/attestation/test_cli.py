@@ -1,5 +1,6 @@
 """The command line, in process: exit codes, what is printed, what is refused."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -211,3 +212,16 @@ def test_inspect_refuses_what_it_cannot_decode(evidence: Path, capsys: pytest.Ca
     assert main(["inspect", str(evidence / "report.txt")]) == 1
     assert main(["inspect", str(evidence / "missing")]) == 3
     assert "cannot decode" in capsys.readouterr().err
+
+
+def test_reader_that_hangs_up_is_not_told_verified(
+    tmp_path: Path, valid_pack: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HungUp(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    lines = tmp_path / "claims.jsonl"
+    lines.write_bytes(valid_pack["claims.jsonl"])
+    monkeypatch.setattr("sys.stdout", HungUp())
+    assert main(["inspect", str(lines)]) == 3

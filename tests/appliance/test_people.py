@@ -1,0 +1,74 @@
+"""Whose signatures count is decided on purpose, and every such decision is logged."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from appliance import people
+from appliance.assembly import Appliance, open_appliance
+from appliance.errors import HomeError
+from appliance.home import create_home
+from appliance.keys.file import create_claim_key
+from appliance.settings import Settings
+from appliance.store.engine import reading
+from attestation.errors import MalformedError
+from attestation.trust import Role
+from audit.store import events_of
+
+NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
+EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def appliance(tmp_path: Path) -> Appliance:
+    return open_appliance(Settings(home=create_home(tmp_path / "home", name="test", now=NOW).root))
+
+
+@pytest.fixture
+def public_pem(tmp_path: Path) -> bytes:
+    return create_claim_key(tmp_path / "elsewhere.pem").public_pem
+
+
+def test_public_key_of_somebody_elsewhere_is_trusted_from_then_on(
+    appliance: Appliance, public_pem: bytes
+) -> None:
+    key_id = people.trust(
+        appliance, name="feed", role=Role.PUBLISHER, public_pem=public_pem, valid_from=EARLIER, actor="ada"
+    )
+    key = appliance.home.trust().key(key_id)
+    assert (key.name, key.role, key.valid_from) == ("feed", Role.PUBLISHER, EARLIER)
+    assert not (appliance.home.keys_dir / "feed.pem").exists()
+
+
+def test_trusting_is_an_event_with_the_key(appliance: Appliance, public_pem: bytes) -> None:
+    key_id = people.trust(
+        appliance, name="feed", role=Role.PUBLISHER, public_pem=public_pem, valid_from=EARLIER, actor="ada"
+    )
+    with reading(appliance.engine) as conn:
+        (logged,) = events_of(conn, "feed")
+    assert (logged.event.kind, logged.event.actor) == ("person:trusted", "ada")
+    assert logged.event.detail == {"key": key_id, "role": "publisher"}
+
+
+def test_nobody_gets_the_appliances_role(appliance: Appliance) -> None:
+    with pytest.raises(HomeError, match="the appliance's own"):
+        people.add(appliance, name="mallory", role=Role.APPLIANCE, actor="ada")
+
+
+def test_one_key_has_one_role(appliance: Appliance) -> None:
+    people.add(appliance, name="olu", role=Role.APPROVER, actor="ada")
+    with pytest.raises(HomeError, match="that key is olu's as approver"):
+        people.add(appliance, name="olu", role=Role.PUBLISHER, actor="ada")
+
+
+def test_what_is_no_public_key_is_refused(appliance: Appliance) -> None:
+    with pytest.raises(MalformedError):
+        people.trust(
+            appliance, name="feed", role=Role.PUBLISHER, public_pem=b"x", valid_from=NOW, actor="ada"
+        )
+
+
+def test_person_without_a_key_here_is_told_how_to_get_one(appliance: Appliance) -> None:
+    with pytest.raises(HomeError, match="bob has no signing key in this home"):
+        appliance.home.person_signer("bob")
