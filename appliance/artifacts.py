@@ -3,7 +3,8 @@
 STORE/<root digest>/files/…        as taken, read-only
                     manifest.json  names, sizes and digests, from the copy and not from the source
 A folder becomes visible by one rename, when all of it is on disk. Interrupted copies are removed by the next
-`put`.
+`put`. A root digest covers contents and not names (attestation.oms), so `put` compares these with what is
+there already.
 """
 
 import errno
@@ -48,7 +49,7 @@ class FolderStore:
                 _copy_plain(folder, taking / "files")
                 manifest = _hash(taking / "files")
                 write_durably(taking / "manifest.json", _encode_manifest(manifest))
-                self._show(taking, manifest.root_sha256)
+                self._show(taking, manifest, source=folder)
         except OSError as error:
             if error.errno in _HOST_STANDS_IN_THE_WAY:
                 raise HomeError(f"{self._root}: {error.strerror}; nothing was taken") from error
@@ -106,14 +107,15 @@ class FolderStore:
                 with suppress(BlockingIOError, FileNotFoundError), _locked(abandoned, LOCK_EX | LOCK_NB):
                     shutil.rmtree(abandoned, ignore_errors=True)
 
-    def _show(self, taking: Path, root_sha256: str) -> None:
-        target = self._folder(root_sha256)
+    def _show(self, taking: Path, manifest: Manifest, *, source: Path) -> None:
+        target = self._folder(manifest.root_sha256)
         try:
             taking.rename(target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            return  # taken before; the same digest is the same content
+            _check_names(manifest, self.manifest(manifest.root_sha256), source=source)
+            return  # taken before
         fsync_folder(self._root)
 
     def _folder(self, root_sha256: str) -> Path:
@@ -131,6 +133,16 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_names(new: Manifest, stored: Manifest, *, source: Path) -> None:
+    """Raise ArtifactError unless two manifests with one root digest, so equal contents, have equal names."""
+    for ours, theirs in zip(new.files, stored.files, strict=True):
+        if ours.name != theirs.name:
+            raise ArtifactError(
+                f"{source}: has the contents of sha256:{stored.root_sha256[:16]}… in the store,"
+                f" but {ours.name} for {theirs.name}; one digest cannot stand for both"
+            )
 
 
 def _copy_plain(source: Path, target: Path) -> None:

@@ -84,9 +84,10 @@ def parse_policy(files: Mapping[str, bytes]) -> PolicySet:
 def decide(policy: PolicySet, *, actor: str, champion: str, facts: Mapping[str, Any]) -> Decision:
     """Whether `actor` may admit the champion with root digest `champion`, given `facts`. Pure."""
     request = {
-        "principal": f"User::{json.dumps(actor)}",
+        # Cedar writes other letters as they are; of JSON's \u it knows nothing.
+        "principal": f"User::{json.dumps(actor, ensure_ascii=False)}",
         "action": 'Action::"admit_champion"',
-        "resource": f"Champion::{json.dumps(champion)}",
+        "resource": f"Champion::{json.dumps(champion, ensure_ascii=False)}",
         "context": dict(facts),
     }
     answer = cedarpy.is_authorized(request, policy.text, [], schema=policy.schema)

@@ -19,12 +19,16 @@ _FORM: Final = re.compile(r"assay_[A-Za-z0-9_-]{43}")
 
 
 class Role(StrEnum):
-    """What a token may do. Everybody may read."""
+    """What a token may do.
 
-    ADMIN = "admin"  # submits, cancels, approves
-    SUBMITTER = "submitter"  # submits and cancels
-    APPROVER = "approver"  # approves champions, does not train with them
-    AUDITOR = "auditor"  # reads only
+    Everybody may read how runs stand, their events, what can be ordered, and the log's head. What a run made
+    or printed may hold a customer's rows, so it belongs to its submitter: who else may have it says `Token`.
+    """
+
+    ADMIN = "admin"  # submits; cancels every run and fetches its log, model and evidence
+    SUBMITTER = "submitter"  # submits; the same for runs of its own, nothing of others' runs
+    APPROVER = "approver"  # approves champions, does not train with them; fetches every run's evidence
+    AUDITOR = "auditor"  # reads only; fetches every run's evidence
 
     @property
     def may_submit(self) -> bool:
@@ -41,6 +45,14 @@ class Token:
     sha256: str
     created_at: datetime
     revoked_at: datetime | None = None
+
+    def may_handle(self, submitted_by: str) -> bool:
+        """Whether it may have the log and the model of that person's runs, and, if it submits, cancel them."""
+        return self.role is Role.ADMIN or self.name == submitted_by
+
+    def may_review(self, submitted_by: str) -> bool:
+        """Whether it may have the evidence of that person's runs. Evidence holds the model and the log, too."""
+        return self.role in (Role.APPROVER, Role.AUDITOR) or self.may_handle(submitted_by)
 
 
 def format_token(random: bytes) -> str:

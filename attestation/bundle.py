@@ -1,7 +1,8 @@
 """Sigstore bundle v0.3: one signed statement in one line of JSON.
 
-Stricter than the format: compact JSON only, standard base64 only, exactly one signature, no unknown
-fields. So a bundle has one spelling and its digest names it.
+Stricter than the format: a bundle is exactly what `sign_statement` writes around its key hint, payload and
+signature, byte for byte, and a signature has one form (attestation.keys). So nobody but the signer can
+spell a bundle in a second way, and its digest names it.
 """
 
 import base64
@@ -46,8 +47,6 @@ def parse_bundle(data: bytes) -> Bundle:
     Raises MalformedError, or UndecidedError for certificates and time-stamps, which are not checked here.
     """
     raw = canonical.decode(data, max_bytes=MAX_BUNDLE_BYTES)
-    if canonical.compact(raw) != data:
-        raise MalformedError("bundle is not compact JSON")
     outer = _fields(raw, {"mediaType", "verificationMaterial", "dsseEnvelope"}, what="bundle")
     if outer["mediaType"] != MEDIA_TYPE:
         raise MalformedError(f"media type is not {MEDIA_TYPE}")
@@ -55,11 +54,14 @@ def parse_bundle(data: bytes) -> Bundle:
     envelope = _fields(outer["dsseEnvelope"], {"payload", "payloadType", "signatures"}, what="envelope")
     if envelope["payloadType"] != PAYLOAD_TYPE:
         raise MalformedError(f"payload type is not {PAYLOAD_TYPE}")
-    return Bundle(
+    bundle = Bundle(
         hint=hint,
         payload=_unbase64(envelope["payload"], what="payload"),
         signature=_signature(envelope["signatures"], hint=hint),
     )
+    if _encode(bundle.hint, bundle.payload, bundle.signature) != data:
+        raise MalformedError("bundle is not in its one spelling: compact JSON, fields in the order we write")
+    return bundle
 
 
 def open_bundle(bundle: Bundle, key: PublicKey) -> Statement:
@@ -97,20 +99,12 @@ def _hint(raw: object) -> str:
     if isinstance(raw, dict) and ("certificate" in raw or "x509CertificateChain" in raw):
         raise UndecidedError("signed with a certificate; only bare keys are checked here")
     material = _fields(
-        raw,
-        {"publicKey", "tlogEntries"},
-        optional={"timestampVerificationData"},
-        what="verification material",
+        raw, {"publicKey", "tlogEntries", "timestampVerificationData"}, what="verification material"
     )
     if material["tlogEntries"] != []:
         raise MalformedError("bundle carries log entries of another log")
-    stamps = _fields(
-        material.get("timestampVerificationData", {}),
-        set(),
-        optional={"rfc3161Timestamps"},
-        what="time-stamp data",
-    )
-    if stamps.get("rfc3161Timestamps", []) != []:
+    stamps = _fields(material["timestampVerificationData"], {"rfc3161Timestamps"}, what="time-stamp data")
+    if stamps["rfc3161Timestamps"] != []:
         raise UndecidedError("bundle carries time-stamps; they are not checked here")
     hint = _fields(material["publicKey"], {"hint"}, what="public key")["hint"]
     if not isinstance(hint, str) or not hint:
@@ -122,21 +116,19 @@ def _signature(raw: object, *, hint: str) -> bytes:
     if not isinstance(raw, list) or len(raw) != 1:
         found = len(raw) if isinstance(raw, list) else "none"
         raise MalformedError(f"expected exactly one signature, found {found}")
-    only = _fields(raw[0], {"sig"}, optional={"keyid"}, what="signature")
-    if only.get("keyid") not in (None, "", hint):
+    only = _fields(raw[0], {"sig", "keyid"}, what="signature")
+    if only["keyid"] != hint:
         raise MalformedError("signature key id differs from the bundle's hint")
     return _unbase64(only["sig"], what="signature")
 
 
 # Any: JSON whose fields the caller checks one by one.
-def _fields(
-    raw: object, required: AbstractSet[str], *, optional: AbstractSet[str] = frozenset(), what: str
-) -> dict[str, Any]:
+def _fields(raw: object, required: AbstractSet[str], *, what: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise MalformedError(f"{what} is not an object")
     if missing := required - raw.keys():
         raise MalformedError(f"{what} lacks {sorted(missing)}")
-    if unknown := raw.keys() - required - optional:
+    if unknown := raw.keys() - required:
         raise MalformedError(f"{what} has unknown fields {sorted(unknown)}")
     return raw
 

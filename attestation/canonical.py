@@ -107,11 +107,11 @@ def _sorted(value: object) -> object:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise MalformedError(f"duplicate key {twice[:80]!r}")
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise MalformedError(f"duplicate key {key[:80]!r}")
+        found[key] = value
     return found
 
 

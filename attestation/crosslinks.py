@@ -59,9 +59,7 @@ def _check_champion(claims: Claims, *, run: Claim) -> None:
 def _check_permission(claims: Claims, *, run: Claim, policy: str) -> None:
     started_at, submitter = parse_time(run.predicate["startedAt"]), run.predicate["submittedBy"]
     admission = claims.one(Kind.ADMISSION)
-    proposer = admission.predicate.get("proposedBy")
-    if not isinstance(proposer, str) or not proposer:
-        _fail(admission, "does not say who proposed the champion")
+    proposer = admission.predicate["proposedBy"]
     for approval in claims.of(Kind.APPROVAL):
         said = approval.predicate
         _same(approval, "approver", said["approver"], approval.key.name)

@@ -2,6 +2,9 @@
 
 Claims are signed with ECDSA on P-256 over SHA-256, log heads with Ed25519. Private keys are the
 business of key providers outside this package; here they are only what answers to `Signer`.
+
+Whoever has an ECDSA signature (r, s) also has (r, n-s), without the key. Only the one with the lower s
+counts here, so that nobody but the signer can write a second form of what is signed.
 """
 
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from attestation.digest import sha256_hex
 from attestation.errors import MalformedError, VerificationError
 
 MAX_PEM_BYTES = 1024  # a P-256 key file has 178
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # n; SEC 2, 2.4.2
 
 
 class Signer(Protocol):
@@ -27,7 +31,7 @@ class Signer(Protocol):
     @property
     def public_pem(self) -> bytes: ...
     def sign(self, message: bytes) -> bytes:
-        """An ECDSA P-256 signature over the SHA-256 of `message`, in DER."""
+        """An ECDSA P-256 signature over the SHA-256 of `message`, in DER, as `low_s` gives it."""
 
 
 class NoteSigner(Protocol):
@@ -39,6 +43,12 @@ class NoteSigner(Protocol):
     def vkey(self) -> str: ...
     def sign(self, message: bytes) -> bytes:
         """The 64 raw bytes of an Ed25519 signature over `message`."""
+
+
+def low_s(signature: bytes) -> bytes:
+    """A DER signature with the lower of the two values of s: the one that `PublicKey.verify` takes."""
+    r, s = decode_dss_signature(signature)
+    return encode_dss_signature(r, min(s, P256_ORDER - s))
 
 
 def key_id(public_pem: bytes) -> str:
@@ -59,7 +69,10 @@ class PublicKey:
         _load_p256(self.pem)
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Raise VerificationError unless `signature` is this key's over `message`, in strict DER."""
+        """Raise VerificationError unless `signature` is this key's over `message`, in its one form.
+
+        That is strict DER with the lower s.
+        """
         try:
             r, s = decode_dss_signature(signature)
             is_strict = encode_dss_signature(r, s) == signature
@@ -67,6 +80,8 @@ class PublicKey:
             raise VerificationError("signature is not DER") from error
         if not is_strict:
             raise VerificationError("signature is not strict DER")
+        if s > P256_ORDER // 2:
+            raise VerificationError("signature has the higher of its two values of s")
         try:
             _load_p256(self.pem).verify(signature, message, ec.ECDSA(SHA256()))
         except InvalidSignature as error:

@@ -1,7 +1,8 @@
 """A folder as a value: its files' digests, and that list as an OpenSSF Model Signing (OMS) v1.0 statement.
 
-Laws: `parse_oms(oms_statement(name, m))` equals `m` without sizes; equal roots mean equal names and bytes.
-Two manifests with the same digests under other names share a root, as OMS defines it: compare files.
+Laws: `parse_oms(oms_statement(name, m))` equals `m` without sizes; equal roots mean the same contents in the
+same order. A root does not cover names, as OMS defines it: the same contents under other names in the same
+order have the same root. To know that two folders are equal, compare their files.
 """
 
 import hashlib

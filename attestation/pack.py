@@ -17,6 +17,7 @@ LOSSES = "evaluation/losses.json"
 LOG = "run/stdout.log"
 SCHEMA = "assay.evidence/v1"
 MAX_MANIFEST_BYTES = 32 << 20
+MAX_MANIFEST_BUNDLE_BYTES = 64 << 10  # it signs one digest
 _HASHED_ONLY = ("model/", "run/")  # may be huge; their digests are all that claims speak of
 
 
@@ -31,10 +32,18 @@ class Pack:
     contents: Mapping[str, bytes]
 
     def content(self, name: str) -> bytes:
-        """The bytes of a file. Raises VerificationError if the pack has no such file."""
+        """The bytes of a file. Raises VerificationError if the pack has no such file.
+
+        Raises MalformedError for a manifest signature over its limit, before anything parses it.
+        """
         if name not in self.contents:
             raise VerificationError("missing from the pack", file=name)
-        return self.contents[name]
+        content = self.contents[name]
+        if name == MANIFEST_BUNDLE and len(content) > MAX_MANIFEST_BUNDLE_BYTES:
+            raise MalformedError(
+                f"{len(content)} bytes are over the limit of {MAX_MANIFEST_BUNDLE_BYTES}", file=name
+            )
+        return content
 
     def below(self, folder: str) -> dict[str, bytes]:
         """The contents below a folder, names relative to it."""

@@ -232,6 +232,7 @@ _SHAPES: Mapping[str, Check] = MappingProxyType(
             verifier=_at_least(id=_text, policies=_list_of(_at_least(uri=_text, digest=_foreign_digest))),
             timeCreated=_time,
             properties=_list_of(_text),
+            proposedBy=_text,  # our addition: who may not approve
         ),
         SLSA_PROVENANCE: _at_least(
             buildDefinition=_at_least(

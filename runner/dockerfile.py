@@ -21,8 +21,13 @@ RESERVED = (
     "/opt/python", "/opt/venv", "/cache", "/app/checkpoints", "/proc", "/sys", "/dev", "/usr", "/etc",
     "/bin", "/sbin", "/lib", "/lib64", "/run", "/var", "/tmp",  # noqa: S108  the guest's own
 )  # fmt: skip
-# The sandbox sets these; or they would run code in our own first process, before the walls are measured.
-_OURS = re.compile(r"PATH|HOME|VIRTUAL_ENV|PYTHONHOME|LD_.*|GLIBC_TUNABLES|GCONV_PATH|BASH_ENV|ENV")
+# The sandbox sets these; or they would run code in our own first process, before the walls are measured;
+# or they make a shell or an interpreter read other code, or the same words otherwise, than the entry point says.
+_OURS = re.compile(
+    r"PATH|HOME|VIRTUAL_ENV|LD_.*|GLIBC_TUNABLES|GCONV_PATH"
+    r"|ENV|IFS|CDPATH|PS\d|PROMPT_COMMAND|SHELLOPTS|BASHOPTS|BASH_.*"
+    r"|PYTHON(HOME|INSPECT|STARTUP|BREAKPOINT|PLATLIBDIR|EXECUTABLE)"
+)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 

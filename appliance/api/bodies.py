@@ -38,7 +38,9 @@ class OrderBody(BaseModel):
     champion: Sha256
     base_model: Sha256
     dataset: Sha256
-    hours_to_complete: float = Field(gt=0, le=72, description="training time in hours")
+    hours_to_complete: float = Field(
+        strict=True, ge=0.001, le=72, description="training time in hours; at least 3.6 seconds"
+    )
     task_type: Literal["InstructTextTask"] = "InstructTextTask"
 
     def to_order(self) -> Order:
@@ -48,7 +50,7 @@ class OrderBody(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A run as clients see it. `waiting` says why it is not being placed; `links` are what can be fetched."""
+    """A run as clients see it. `waiting` says why it is not being placed; `links` are what there is to fetch."""
 
     id: str
     order: Order

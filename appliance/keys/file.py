@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from appliance.errors import HomeError
 from attestation.checkpoint import format_vkey
-from attestation.keys import key_id
+from attestation.keys import key_id, low_s
 
 
 class FileSigner:
@@ -27,8 +27,8 @@ class FileSigner:
         self.key_id = key_id(self.public_pem)
 
     def sign(self, message: bytes) -> bytes:
-        """DER signature over SHA-256 of `message`."""
-        return self._private.sign(message, ec.ECDSA(hashes.SHA256()))
+        """DER signature over SHA-256 of `message`, in its one form."""
+        return low_s(self._private.sign(message, ec.ECDSA(hashes.SHA256())))
 
 
 class FileNoteSigner:

@@ -98,7 +98,7 @@ def measure(guest: Guest) -> dict[str, Any]:
 
 
 def unenforced(measured: Mapping[str, Any]) -> tuple[str, ...]:
-    """What this host, or the runner's lack of rights, leaves unenforced; no violation, but told."""
+    """What this host, or the runner's lack of rights, leaves unenforced or unseen; no violation, but told."""
     missing: tuple[str, ...] = ()
     if measured["cgroup"] == "none":
         missing += ("cpu_millis", "memory_bytes: per process only", "pids: per user id only")
@@ -106,6 +106,8 @@ def unenforced(measured: Mapping[str, Any]) -> tuple[str, ...]:
         missing += ("user id: the guest's is the runner's own",)
         if strangers := _strange_groups(measured):
             missing += (f"groups: an ordinary user cannot drop {strangers}",)
+    if measured["seccomp"]["sha256_is"] != "measured":
+        missing += ("seccomp filter: its digest was not measured",)
     return missing
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -23,22 +22,9 @@ from appliance.store.engine import open_database
 from appliance.store.tables import run as run_table
 from appliance.tokens import Role
 from appliance.waiting import Capacity
+from tests.appliance.world import START, FixedClock, World, build_world, copy_world, open_world
 
-START = datetime(2026, 11, 21, 2, 0, 0, tzinfo=UTC)
 CHAMPION, MODEL, DATASET = "c" * 64, "b" * 64, "d" * 64
-
-
-@dataclass
-class FixedClock:
-    """Stands still until a test moves it."""
-
-    at: datetime = START
-
-    def now(self) -> datetime:
-        return self.at
-
-    def pass_s(self, seconds: int) -> None:
-        self.at += timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -164,6 +150,21 @@ def api(stocked: Engine, tmp_path: Path, clock: FixedClock) -> Api:
     built = Api(app=create_app(services), services=services, clock=clock)
     with stocked.begin() as conn:
         for role in Role:
-            new = tokens.create(conn, name=f"a-{role}", role=role, actor="root", now=START)
+            name = "ada" if role is Role.SUBMITTER else f"a-{role}"  # ada submits the runs of `submit`
+            new = tokens.create(conn, name=name, role=role, actor="root", now=START)
             built.secrets[role] = new.secret
     return built
+
+
+@pytest.fixture(scope="session")
+def world_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    build_world(root)
+    return root
+
+
+@pytest.fixture
+def world(world_template: Path, tmp_path: Path) -> Iterator[World]:
+    """An appliance with everything but a run; its jobs are done by `tests.appliance.world.trains`."""
+    with open_world(copy_world(world_template, tmp_path)) as opened:
+        yield opened

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from appliance.domain import Run, RunState
+from appliance.store import tokens
 from appliance.tokens import Role
 
 Submit = Callable[..., Run]
@@ -121,14 +122,70 @@ def test_readers_may_not_write(api: Any, role: Role, path: str) -> None:
     assert (problem["checked"], problem["found"]) == ("role", role)
 
 
+# Route → who may, of a run that ada submitted; ada is the submitter, bob another one.
+PEOPLE = {"ada", "bob", "admin", "approver", "auditor"}
+MAY = {
+    ("POST", "/v1/runs"): {"ada", "bob", "admin"},
+    ("GET", "/v1/runs"): PEOPLE,
+    ("GET", "/v1/runs/{run_id}"): PEOPLE,
+    ("POST", "/v1/runs/{run_id}/cancel"): {"ada", "admin"},
+    ("GET", "/v1/runs/{run_id}/events"): PEOPLE,
+    ("GET", "/v1/runs/{run_id}/logs"): {"ada", "admin"},
+    ("GET", "/v1/runs/{run_id}/evidence"): {"ada", "admin", "approver", "auditor"},
+    ("GET", "/v1/runs/{run_id}/model"): {"ada", "admin"},
+    ("GET", "/v1/champions"): PEOPLE,
+    ("GET", "/v1/models"): PEOPLE,
+    ("GET", "/v1/datasets"): PEOPLE,
+    ("GET", "/v1/log/checkpoint"): PEOPLE,
+}
+
+
+@pytest.mark.parametrize("who", sorted(PEOPLE))
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+def test_who_may_do_what(api: Any, submit: Submit, tmp_path: Path, method: str, path: str, who: str) -> None:
+    if path != "/v1/runs":
+        submit(RunState.SUBMITTED if path.endswith("cancel") else RunState.LOGGED)
+    write_evidence(tmp_path)
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "checkpoint").write_bytes(b"note")
+    with api.services.engine.begin() as conn:
+        bob = tokens.create(conn, name="bob", role=Role.SUBMITTER, actor="root", now=api.clock.now())
+    secrets = {**{str(role): secret for role, secret in api.secrets.items()}, "bob": bob.secret}
+    secret = secrets["submitter" if who == "ada" else who]
+    answer = api.call(
+        method,
+        path.format(run_id="run-001"),
+        role=None,
+        headers={"Authorization": f"Bearer {secret}"},
+        json={**ORDER, "hours_to_complete": 1} if method == "POST" else None,
+    )
+    if who in MAY[method, path]:
+        assert answer.is_success
+    else:
+        check_problem(answer, 403, "forbidden")
+
+
+@pytest.mark.parametrize("role", [Role.AUDITOR, Role.APPROVER])
+def test_a_refused_cancellation_changes_nothing(api: Any, submit: Submit, role: Role) -> None:
+    submit()
+    check_problem(api.call("POST", "/v1/runs/run-001/cancel", role=role), 403, "forbidden")
+    run = api.call("GET", "/v1/runs/run-001").json()
+    assert (run["state"], run["cancel_requested_by"]) == ("submitted", None)
+
+
+def test_a_stranger_cancels_nothing(api: Any, submit: Submit) -> None:
+    submit(actor="zoe")
+    problem = check_problem(api.call("POST", "/v1/runs/run-001/cancel"), 403, "forbidden")
+    assert (problem["checked"], problem["found"]) == ("submitter", "ada")
+    assert api.call("GET", "/v1/runs/run-001").json()["state"] == "submitted"
+
+
 @pytest.mark.parametrize("role", list(Role))
 def test_everybody_may_read(api: Any, role: Role) -> None:
     assert api.call("GET", "/v1/runs", role=role).status_code == 200
 
 
 def test_revoked_token_is_refused_at_once(api: Any) -> None:
-    from appliance.store import tokens
-
     with api.services.engine.begin() as conn:
         (mine,) = [t for t in tokens.list_tokens(conn) if t.role is Role.AUDITOR]
         tokens.revoke(conn, mine.id, actor="root", now=api.clock.now())
@@ -139,7 +196,7 @@ def test_submitting_makes_a_run(api: Any) -> None:
     answer = api.call("POST", "/v1/runs", json=ORDER)
     run = answer.json()
     assert (answer.status_code, answer.headers["location"]) == (201, "/v1/runs/run-001")
-    assert (run["id"], run["state"], run["submitted_by"]) == ("run-001", "submitted", "a-submitter")
+    assert (run["id"], run["state"], run["submitted_by"]) == ("run-001", "submitted", "ada")
     assert run["order"] == {**ORDER, "task_type": "InstructTextTask"}
     assert run["submitted_at"] == "2026-11-21T02:00:00Z"
     assert api.call("GET", "/v1/runs/run-001").json() == run
@@ -173,7 +230,12 @@ def test_refused_order_leaves_no_run(api: Any) -> None:
         ({"champion": "C" * 64}, "body.champion"),
         ({"champion": "../../etc"}, "body.champion"),
         ({"hours_to_complete": 0}, "body.hours_to_complete"),
+        ({"hours_to_complete": 1e-300}, "body.hours_to_complete"),
+        ({"hours_to_complete": 0.00099}, "body.hours_to_complete"),
+        ({"hours_to_complete": 72.01}, "body.hours_to_complete"),
         ({"hours_to_complete": 73}, "body.hours_to_complete"),
+        ({"hours_to_complete": True}, "body.hours_to_complete"),
+        ({"hours_to_complete": "1"}, "body.hours_to_complete"),
         ({"task_type": "ImageTask"}, "body.task_type"),
         ({"dataset": None}, "body.dataset"),
     ],
@@ -181,6 +243,12 @@ def test_refused_order_leaves_no_run(api: Any) -> None:
 def test_malformed_order_is_refused_by_place(api: Any, change: dict[str, Any], checked: str) -> None:
     answer = api.call("POST", "/v1/runs", json={**ORDER, **change})
     assert check_problem(answer, 422, "invalid-request")["checked"] == checked
+
+
+@pytest.mark.parametrize("hours", [0.001, 1, 72])
+def test_training_time_has_bounds(api: Any, hours: float) -> None:
+    answer = api.call("POST", "/v1/runs", json={**ORDER, "hours_to_complete": hours})
+    assert (answer.status_code, answer.json()["order"]["hours_to_complete"]) == (201, hours)
 
 
 def test_body_that_is_no_json_is_refused(api: Any) -> None:
@@ -244,7 +312,7 @@ def test_cancelling_over_http(api: Any, submit: Submit) -> None:
     submit(RunState.RUNNING)
     assert api.call("POST", "/v1/runs/run-001/cancel").json()["state"] == "cancelled"
     running = api.call("POST", "/v1/runs/run-002/cancel").json()
-    assert running["phase"] == "is being cancelled, as a-submitter asked"
+    assert running["phase"] == "is being cancelled, as ada asked"
 
 
 def test_signed_run_cannot_be_cancelled(api: Any, submit: Submit) -> None:

@@ -92,3 +92,14 @@ def test_refuses_what_is_no_digest(store: FolderStore) -> None:
 def test_says_when_there_is_no_such_artifact(store: FolderStore) -> None:
     with pytest.raises(ArtifactError, match="no artifact"):
         store.manifest("0" * 64)
+
+
+def test_the_same_contents_under_other_names_are_not_the_same_folder(
+    store: FolderStore, source: Path, tmp_path: Path
+) -> None:
+    first = store.put(source)
+    (source / "sub" / "b.txt").rename(source / "sub" / "c.txt")
+    with pytest.raises(ArtifactError, match=r"has the contents of sha256:.* but sub/c\.txt for sub/b\.txt"):
+        store.put(source)
+    assert store.manifest(first.root_sha256) == first
+    assert len(list((tmp_path / "store").iterdir())) == 1

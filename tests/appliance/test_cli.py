@@ -213,6 +213,18 @@ def test_token_is_created_listed_without_secret_and_revoked(home: Path) -> None:
     assert assay("revoke", "unknown").exit_code == 1
 
 
+@pytest.mark.parametrize("name", ["olu ", " olu", "Olu", "ol\u200bu", "ólu", "", "a" * 41])
+def test_token_names_have_no_twins(home: Path, name: str) -> None:
+    def assay(*arguments: str) -> Any:
+        return CliRunner().invoke(APP, ["tokens", *arguments, "--home", str(home)])
+
+    assert assay("create", "olu", "--role", "approver").exit_code == 0
+    refused = assay("create", name, "--role", "submitter")
+    assert refused.exit_code != 0
+    assert "lower-case letters, digits and dashes" in refused.stderr
+    assert len(json.loads(assay("list", "-o", "json").stdout)["tokens"]) == 1
+
+
 def test_missing_home_is_exit_3(tmp_path: Path) -> None:
     done = CliRunner().invoke(APP, ["tokens", "list", "--home", str(tmp_path / "none")])
     assert (done.exit_code, "no appliance home here" in done.stderr) == (3, True)

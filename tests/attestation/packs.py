@@ -20,7 +20,7 @@ from attestation.bundle import sign_statement
 from attestation.checkpoint import Checkpoint, format_vkey, sign_checkpoint
 from attestation.claims import ClaimEntry, Kind, encode_entry
 from attestation.digest import folder_sha256, sha256_hex
-from attestation.keys import key_id
+from attestation.keys import key_id, low_s
 from attestation.oms import FileDigest, Manifest, oms_statement
 from attestation.pack import MANIFEST, MANIFEST_BUNDLE, EvidenceManifest, encode_manifest, manifest_of
 from attestation.paired import encode_losses, paired_interval
@@ -46,7 +46,7 @@ class P256Signer:
         self.key_id = key_id(self.public_pem)
 
     def sign(self, message: bytes) -> bytes:
-        return self._private.sign(message, ec.ECDSA(SHA256()))
+        return low_s(self._private.sign(message, ec.ECDSA(SHA256())))
 
 
 class LogSigner:

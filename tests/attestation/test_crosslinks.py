@@ -59,7 +59,6 @@ BUILD = "buildDefinition"
         (Kind.EVALUATION, ("baseModel",), OTHER, "base model"),
         (Kind.EVALUATION, ("heldOut",), OTHER, "held-out.json"),
         (Kind.EVALUATION, ("isolation",), OTHER, "isolation claim"),
-        (Kind.ADMISSION, ("proposedBy",), None, "who proposed"),
         (Kind.ADMISSION, ("proposedBy",), "CAROL", "approved what they proposed"),
         (Kind.ISOLATION_TRAIN, ("measured", "violations"), ["network is up"], "violations ..network is up"),
         (Kind.ISOLATION_EVALUATE, ("measured", "violations"), ["x"], "violations"),

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.errors import MalformedError, VerificationError
-from attestation.keys import PublicKey, key_id, load_public_key
+from attestation.keys import P256_ORDER, PublicKey, key_id, load_public_key, low_s
 
 
 def test_key_id_is_the_digest_of_the_pem_file(vectors: Path) -> None:
@@ -42,7 +42,7 @@ def test_rejects_signatures_that_are_not_strict_der(packs: ModuleType) -> None:
 
 @pytest.mark.parametrize("r, s", [(0, 0), (0, 1), (2**256, 1), (1, 2**300)])
 def test_rejects_signatures_out_of_range(packs: ModuleType, r: int, s: int) -> None:
-    with pytest.raises(VerificationError, match="not by key"):
+    with pytest.raises(VerificationError, match=r"not by key|higher of its two values"):
         load_public_key(packs.APPLIANCE.public_pem).verify(encode_dss_signature(r, s), b"m")
 
 
@@ -82,3 +82,21 @@ def test_rejects_an_oversized_key() -> None:
 def test_rejects_a_key_under_another_id(packs: ModuleType) -> None:
     with pytest.raises(MalformedError, match="key id is not"):
         PublicKey(key_id=packs.STRANGER.key_id, pem=packs.APPLIANCE.public_pem)
+
+
+def test_each_signature_has_one_form_only(packs: ModuleType) -> None:
+    key = load_public_key(packs.APPLIANCE.public_pem)
+    for number in range(20):
+        message = str(number).encode()
+        low = packs.APPLIANCE.sign(message)
+        r, s = decode_dss_signature(low)
+        high = encode_dss_signature(r, P256_ORDER - s)
+        key.verify(low, message)
+        with pytest.raises(VerificationError, match="higher of its two values"):
+            key.verify(high, message)
+        assert low_s(high) == low_s(low) == low
+
+
+def test_half_the_order_is_the_last_low_value() -> None:
+    low, high = encode_dss_signature(1, P256_ORDER // 2), encode_dss_signature(1, P256_ORDER // 2 + 1)
+    assert low_s(low) == low_s(high) == low

@@ -24,6 +24,12 @@ def test_root_is_the_digest_of_the_raw_digests_in_name_order() -> None:
     assert MANIFEST.root_sha256 == wanted
 
 
+def test_root_does_not_cover_names() -> None:
+    renamed = Manifest(files=tuple(replace(file, name=f"x-{file.name}") for file in MANIFEST.files))
+    assert renamed.root_sha256 == MANIFEST.root_sha256
+    assert renamed != MANIFEST
+
+
 def test_parses_what_it_states_but_for_sizes() -> None:
     parsed = parse_oms(statement())
     assert [(file.name, file.sha256) for file in parsed.files] == [("a.txt", A), ("sub/b", B)]

@@ -2,7 +2,14 @@ import pytest
 
 from attestation import canonical
 from attestation.errors import MalformedError, VerificationError
-from attestation.pack import EvidenceManifest, encode_manifest, manifest_of, pack_of, parse_manifest
+from attestation.pack import (
+    MANIFEST_BUNDLE,
+    EvidenceManifest,
+    encode_manifest,
+    manifest_of,
+    pack_of,
+    parse_manifest,
+)
 
 MANIFEST = EvidenceManifest(run_id="run-0042", files=manifest_of({"a": b"1", "b/c": b"22"}))
 FILE = {"name": "a", "sha256": "ab" * 32, "size": 1}
@@ -51,3 +58,9 @@ def test_gives_files_below_a_folder_only() -> None:
     assert pack.below("trust") == {"a": b"1"}
     assert pack.below("model") == {}
     assert set(pack.digests_below("model")) == {"w"}
+
+
+def test_refuses_an_oversized_manifest_signature_before_it_is_parsed() -> None:
+    assert pack_of({MANIFEST_BUNDLE: b"x" * (64 << 10)}).content(MANIFEST_BUNDLE)
+    with pytest.raises(MalformedError, match=r"MANIFEST\.sigstore\.json: .*over the limit of 65536"):
+        pack_of({MANIFEST_BUNDLE: b"x" * (64 << 10) + b"x"}).content(MANIFEST_BUNDLE)

@@ -250,7 +250,7 @@ def test_ten_times_the_quota_ends_at_the_quota(opened: Open) -> None:
 
 
 def test_a_champion_that_ignores_signals_ends_with_its_time(opened: Open) -> None:
-    run = opened.run_hostile("ignores_sigterm", seconds=2)
+    run = opened.run_hostile("ignores_sigterm", seconds=4)
     ended = opened.site.job_exit(run.id)
     assert ended.reason is ExitReason.TIMEOUT
     assert 2_000 <= ended.usage["wall_ms"] < 10_000  # its time, and the grace after SIGTERM
@@ -265,7 +265,7 @@ def test_the_network_is_not_there(opened: Open) -> None:
 
 
 def test_a_fork_bomb_is_held_and_ended(opened: Open) -> None:
-    run = opened.run_hostile("fork_bomb", seconds=2, pids=64)
+    run = opened.run_hostile("fork_bomb", seconds=4, pids=64)
     ended = opened.site.job_exit(run.id)
     assert ended.reason is ExitReason.TIMEOUT
     assert ended.usage.get("forks_refused", 1) > 0  # counted where control groups are

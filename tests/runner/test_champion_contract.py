@@ -197,6 +197,13 @@ def test_refuses_a_linked_dockerfile(tree: Path) -> None:
         ("ENV A=$B", "variables and here-documents"),
         ("ENV LD_PRELOAD=/x", "ENV LD_PRELOAD is the sandbox's"),
         ("ENV PATH=/x", "ENV PATH is the sandbox's"),
+        *(
+            (f"ENV FINE=1 {name}=x", f"ENV {name} is the sandbox's to set: .*:4")
+            for name in (
+                *("SHELLOPTS", "BASHOPTS", "PS0", "PS4", "PROMPT_COMMAND", "BASH_ENV", "BASH_XTRACEFD"),
+                *("ENV", "IFS", "CDPATH", "PYTHONHOME", "PYTHONINSPECT", "PYTHONSTARTUP", "PYTHONBREAKPOINT"),
+            )
+        ),
         ('ENV A="open', "No closing quotation"),
         ("ENTRYPOINT python train.py", "exec form only"),
         ("ENTRYPOINT []", "needs a list of words"),

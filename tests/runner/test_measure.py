@@ -135,3 +135,10 @@ def test_what_an_ordinary_user_cannot_enforce_is_told() -> None:
         "user id: the guest's is the runner's own",
         "groups: an ordinary user cannot drop [27]",
     )
+
+
+def test_a_filter_that_was_not_measured_is_told() -> None:
+    measured = good()
+    measured["seccomp"]["sha256_is"] = "claimed"
+    assert violations(measured, SPEC) == ()
+    assert unenforced(measured) == ("seccomp filter: its digest was not measured",)

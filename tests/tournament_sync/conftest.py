@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.checkpoint import format_vkey
-from attestation.keys import key_id
+from attestation.keys import key_id, low_s
 from attestation.trust import Role, TrustedKey, TrustRoot
 from tournament_sync.champion import Channel, ContractEpoch, ReleaseOffer
 from tournament_sync.publish import publish_release
@@ -51,7 +51,7 @@ class MemoryKey:
         return key_id(self.public_pem)
 
     def sign(self, message: bytes) -> bytes:
-        return self.key.sign(message, ec.ECDSA(SHA256()))
+        return low_s(self.key.sign(message, ec.ECDSA(SHA256())))
 
 
 class Repository:

@@ -1,4 +1,4 @@
-"""Whether this process can answer; the only route without a token."""
+"""Whether this process can answer. Besides it, only the API's own description (/openapi.json) needs no token."""
 
 from fastapi import APIRouter
 from sqlalchemy import select

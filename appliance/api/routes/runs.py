@@ -3,18 +3,19 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response, status
+from fastapi import APIRouter, Depends, Header, Query, Response, status
 from fastapi.responses import StreamingResponse
 
 from appliance.api.bodies import EventPage, LogPage, OrderBody, RunPage, RunView, event_view, run_view
-from appliance.api.deps import Services, ServicesDep, SubmitterDep
+from appliance.api.deps import Services, ServicesDep, SubmitterDep, get_caller
 from appliance.api.downloads import list_archive, read_log
 from appliance.domain import Run, RunState
-from appliance.errors import NotReadyError
+from appliance.errors import ForbiddenError, NotReadyError
 from appliance.jobs import job_ids
 from appliance.orders import check_order
 from appliance.store import runs
 from appliance.store.engine import reading
+from appliance.tokens import Token
 from audit.store import events_of
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -22,6 +23,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"])
 # States in which the champion may still print.
 _PRINTING = (RunState.SUBMITTED, RunState.PLACED, RunState.RUNNING)
 
+CallerDep = Annotated[Token, Depends(get_caller)]
 Key = Annotated[
     str | None,
     Header(
@@ -85,7 +87,11 @@ def get_run(run_id: str, services: ServicesDep) -> RunView:
 
 @router.post("/{run_id}/cancel")
 def cancel_run(run_id: str, services: ServicesDep, caller: SubmitterDep) -> RunView:
-    """Cancel at once if nothing was started, else as soon as its job has ended. Asking twice is no error."""
+    """Cancel at once if nothing was started, else as soon as its job has ended. Asking twice is no error.
+
+    For the run's submitter and admins.
+    """
+    _handled_run(run_id, services, caller)
     with services.engine.begin() as conn:
         run = runs.request_cancel(conn, run_id, actor=caller.name, now=services.clock.now())
         return _view(run, runs.unfinished(conn), services)
@@ -100,10 +106,14 @@ def get_events(run_id: str, services: ServicesDep) -> EventPage:
 
 
 @router.get("/{run_id}/logs", response_model=LogPage)
-def get_logs(run_id: str, services: ServicesDep, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
-    """What the champion printed, from byte `offset` on; follow by asking again from `next_offset`."""
-    with reading(services.engine) as conn:
-        run = runs.get(conn, run_id)
+def get_logs(
+    run_id: str, services: ServicesDep, caller: CallerDep, offset: Annotated[int, Query(ge=0)] = 0
+) -> Response:
+    """What the champion printed, from byte `offset` on; follow by asking again from `next_offset`.
+
+    For the run's submitter and admins: it may hold rows of the dataset.
+    """
+    run = _handled_run(run_id, services, caller)
     piece = read_log(services.home.jobs_dir / job_ids(run).train / "stdout.log", offset=offset)
     ended = piece.is_last and run.state not in _PRINTING
     # ASCII only: a guest's control characters reach no terminal and no browser unescaped.
@@ -115,24 +125,51 @@ _TAR: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-tar": 
 
 
 @router.get("/{run_id}/evidence", response_class=StreamingResponse, responses=_TAR)
-def get_evidence(run_id: str, services: ServicesDep) -> StreamingResponse:
-    """The evidence folder as a tar archive, once the run is logged; check it with `assay-verify evidence`."""
-    return _archive(run_id, services, part="evidence", root=run_id, below=".")
+def get_evidence(run_id: str, services: ServicesDep, caller: CallerDep) -> StreamingResponse:
+    """The evidence folder as a tar archive, once the run is logged; check it with `assay-verify evidence`.
+
+    For the run's submitter, admins, approvers and auditors.
+    """
+    run = _run(run_id, services)
+    if not caller.may_review(run.submitted_by):
+        raise _not_theirs(run, caller, wanted=f"{run.submitted_by}, an admin, approver or auditor")
+    return _archive(run, services, part="evidence", root=run_id, below=".")
 
 
 @router.get("/{run_id}/model", response_class=StreamingResponse, responses=_TAR)
-def get_model(run_id: str, services: ServicesDep) -> StreamingResponse:
-    """The trained model as a tar archive, once the run is logged."""
-    return _archive(run_id, services, part="model", root=f"{run_id}-model", below="model")
+def get_model(run_id: str, services: ServicesDep, caller: CallerDep) -> StreamingResponse:
+    """The trained model as a tar archive, once the run is logged. For the run's submitter and admins."""
+    run = _handled_run(run_id, services, caller)
+    return _archive(run, services, part="model", root=f"{run_id}-model", below="model")
 
 
-def _archive(run_id: str, services: Services, *, part: str, root: str, below: str) -> StreamingResponse:
+def _run(run_id: str, services: Services) -> Run:
     with reading(services.engine) as conn:
-        run = runs.get(conn, run_id)
+        return runs.get(conn, run_id)
+
+
+def _handled_run(run_id: str, services: Services, caller: Token) -> Run:
+    """The run, which is `caller`'s to handle. Raises NotFoundError, ForbiddenError."""
+    run = _run(run_id, services)
+    if not caller.may_handle(run.submitted_by):
+        raise _not_theirs(run, caller, wanted=f"{run.submitted_by} or an admin")
+    return run
+
+
+def _not_theirs(run: Run, caller: Token, *, wanted: str) -> ForbiddenError:
+    return ForbiddenError(
+        f"run {run.id} is {run.submitted_by}'s: this is for {wanted}",
+        checked="submitter",
+        found=caller.name,
+        wanted=wanted,
+    )
+
+
+def _archive(run: Run, services: Services, *, part: str, root: str, below: str) -> StreamingResponse:
     if run.state is not RunState.LOGGED:
         hope = "it will never have one" if run.state.is_final else "ask again when it is logged"
         raise NotReadyError(
-            f"run {run_id} is {run.state}: no {part} is handed out before it is proved; {hope}",
+            f"run {run.id} is {run.state}: no {part} is handed out before it is proved; {hope}",
             checked="run state",
             found=run.state,
             wanted=RunState.LOGGED,
