@@ -10,7 +10,7 @@ from pathlib import Path
 
 from appliance.admission import admit, approve
 from appliance.artifacts import FolderStore
-from appliance.assembly import Appliance
+from appliance.assembly import Appliance, take_evaluator
 from appliance.attest import RuntimeFacts
 from appliance.domain import Order, Run
 from appliance.home import add_person, create_home, open_home
@@ -24,6 +24,7 @@ from appliance.store.artifacts import ArtifactKind
 from appliance.store.champions import ChampionRow
 from appliance.store.engine import open_database, reading
 from appliance.waiting import Capacity
+from appliance.worker import sequence_pending
 from attestation.bundle import sign_statement
 from attestation.expectations import Expectations
 from attestation.files import read_pack
@@ -89,7 +90,11 @@ class World:
             return runs.get(conn, run_id)
 
     def advance(self, run_id: str = RUN_ID, *, ports: Ports | None = None) -> Run | None:
-        return advance(self.run(run_id), ports or self.ports)
+        """What the worker does with one run in one round."""
+        try:
+            return advance(self.run(run_id), ports or self.ports)
+        finally:
+            sequence_pending(ports or self.ports)
 
     def settle(self, run_id: str = RUN_ID) -> Run:
         """Advance until the run waits or is at its end; starting a job is no move, so one pause is looked past."""
@@ -104,7 +109,7 @@ class World:
 
     def events(self, run_id: str = RUN_ID) -> list[Event]:
         with reading(self.ports.engine) as conn:
-            return list(events_of(conn, run_id))
+            return [logged.event for logged in events_of(conn, run_id)]
 
     def kinds(self, run_id: str = RUN_ID) -> list[str]:
         return [event.kind.value for event in self.events(run_id)]
@@ -172,15 +177,22 @@ def build_world(root: Path) -> None:
         ]
         (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         import_dataset(appliance, root / "rows.jsonl", actor=PROPOSER)
+        take_evaluator(appliance)
         appliance.log.sequence(START)
 
 
 def propose(
-    appliance: Appliance, *, name: str = "god-text-reference", signer: str = PUBLISHER
+    appliance: Appliance,
+    *,
+    name: str = "god-text-reference",
+    signer: str = PUBLISHER,
+    note: str | None = None,
 ) -> ChampionRow:
-    """The reference champion as if synced from a feed, without git."""
+    """The reference champion as if synced from a feed, without git; with one more file if `note` is given."""
     tree = appliance.home.root.parent / f"tree-{name}"
     shutil.copytree(REFERENCE, tree, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    if note is not None:
+        (tree / "note.txt").write_text(note)
     manifest = appliance.store.put(tree)
     commit, git_tree = "1" * 40, "2" * 40
     statement = Statement(
@@ -252,7 +264,7 @@ def open_world(root: Path, *, guest: FakeJob = trains) -> Iterator[World]:
             limits=Limits(wall_clock_s=0),
             runtime=Runtime(python_prefix="/p", site_packages="/s", python_version="3.11"),
             runtime_facts=RuntimeFacts(python="3.11.9", packages_sha256="9" * 64),
-            evaluator=ROOT / "deploy" / "evaluators" / "instruct_text" / "evaluate.py",
+            evaluator=next(appliance.home.store_dir.glob("*/files/evaluate.py")).parts[-3],
         )
         yield World(appliance=appliance, ports=ports, launcher=launcher, clock=clock, order=_order(appliance))
 
