@@ -1,7 +1,8 @@
 """Safetensors files from untrusted hands: a strict header parser, and streamed questions about the values.
 
 Standard library only; a tensor is never held whole. What is covered: files whose header and data do not fit
-together (partial copies, overlaps, gaps), zeros, NaN and infinity, equality of values across float types.
+together (partial copies, overlaps, gaps), zeros, NaN and infinity, equality of values across float types. A
+header costs at most some 30 times its bytes while it is parsed; hence its limit, far below the format's own.
 What is not covered: types smaller than a byte, which are refused.
 
 Source: https://github.com/huggingface/safetensors, section "Format".
@@ -10,8 +11,8 @@ Source: https://github.com/huggingface/safetensors, section "Format".
 import json
 import struct
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 from runner.errors import RunnerError
 
-MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+MAX_HEADER_BYTES = 8 << 20  # the format allows 100 MB; the largest models need 1 MB a shard
 MAX_TENSORS = 200_000
 MAX_DIMENSIONS = 16
 MAX_ELEMENTS = 2**48
@@ -29,7 +30,7 @@ ITEM_BYTES = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
 }  # fmt: skip
 _STRUCT_LETTERS = {"F64": "d", "F32": "f", "F16": "e"}
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _ALL_EXPONENT_F16 = bytes(b for b in range(256) if b & 0x7C == 0x7C)
 
 
@@ -54,24 +55,33 @@ def read_header(path: Path) -> tuple[Tensor, ...]:
 
     Raises SafetensorsError if header and file do not fit together exactly.
     """
-    size = path.stat().st_size
+    size, length = path.stat().st_size, read_header_size(path)
+    if 8 + length > size:
+        raise SafetensorsError(f"{path.name}: partial copy: header of {length} bytes in a file of {size}")
     with path.open("rb") as file:
-        prefix = file.read(8)
-        length = int.from_bytes(prefix, "little")
-        if len(prefix) < 8 or length < 2:
-            raise SafetensorsError(f"{path.name}: partial copy: {size} bytes hold no header")
-        if length > MAX_HEADER_BYTES:
-            raise SafetensorsError(f"{path.name}: header of {length} bytes is over {MAX_HEADER_BYTES}")
-        if 8 + length > size:
-            raise SafetensorsError(f"{path.name}: partial copy: header of {length} bytes in a file of {size}")
+        file.seek(8)
         header = _parse_json(file.read(length), path.name)
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise SafetensorsError(f"{path.name}: __metadata__ is not a map of texts")
     if len(header) > MAX_TENSORS:
         raise SafetensorsError(f"{path.name}: {len(header)} tensors are over {MAX_TENSORS}")
     tensors = [_tensor(name, entry, path, 8 + length) for name, entry in header.items()]
     tensors.sort(key=lambda t: (t.start, t.end))
     _check_layout(tensors, path, data_start=8 + length, size=size)
     return tuple(tensors)
+
+
+def read_header_size(path: Path) -> int:
+    """How many bytes the file's header has, by its own word. Raises SafetensorsError if that is too many."""
+    with path.open("rb") as file:
+        prefix = file.read(8)
+    size_bytes = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or size_bytes < 2:
+        raise SafetensorsError(f"{path.name}: partial copy: no header")
+    if size_bytes > MAX_HEADER_BYTES:
+        raise SafetensorsError(f"{path.name}: header of {size_bytes} bytes is over {MAX_HEADER_BYTES}")
+    return size_bytes
 
 
 def _parse_json(data: bytes, file_name: str) -> dict[str, Any]:
@@ -96,7 +106,8 @@ def _tensor(name: str, entry: Any, path: Path, data_start: int) -> Tensor:
         raise SafetensorsError(f"{path.name}: {name}: wanted dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise SafetensorsError(f"{path.name}: {name}: unknown dtype {dtype!r}")
+        told = repr(dtype) if isinstance(dtype, str) else type(dtype).__name__
+        raise SafetensorsError(f"{path.name}: {name}: unknown dtype {told}")
     if not _are_counts(shape) or len(shape) > MAX_DIMENSIONS:
         raise SafetensorsError(f"{path.name}: {name}: malformed shape")
     if not _are_counts(offsets) or len(offsets) != 2:
@@ -138,15 +149,40 @@ def is_zero(tensor: Tensor) -> bool:
     """Whether every value is zero; minus zero counts as zero."""
     width = ITEM_BYTES[tensor.dtype]
     for chunk in _chunks(tensor):
-        top = chunk[width - 1 :: width] if tensor.dtype in _FLOATS else b""
+        top = chunk[width - 1 :: width] if tensor.dtype in FLOATS else b""
         if chunk.count(0) - top.count(0) != len(chunk) - len(top) or top.translate(None, b"\x00\x80"):
             return False
     return True
 
 
+def nonzero_rows(tensor: Tensor) -> list[int]:
+    """The rows of a matrix that are not all zero, in order. `tensor`: [rows, columns]."""
+    rows, columns = tensor.shape
+    width = columns * ITEM_BYTES[tensor.dtype]
+    starts = (tensor.start + row * width for row in range(rows))
+    each = (replace(tensor, shape=(columns,), start=start, end=start + width) for start in starts)
+    return [number for number, row in enumerate(each) if not is_zero(row)]
+
+
+def any_nonzero_in_columns(tensor: Tensor, columns: Collection[int]) -> bool:
+    """Whether one of these columns of a float matrix is not all zero. `tensor`: [rows, columns].
+
+    Holds one row or CHUNK_BYTES, whichever is more: bound the number of columns first.
+    """
+    width = ITEM_BYTES[tensor.dtype]
+    row = tensor.shape[1] * width
+    for chunk in _chunks(tensor, max(1, CHUNK_BYTES // row) * row):
+        for column in columns:
+            for place in range(width):
+                zeros = b"\x00\x80" if place == width - 1 else b"\x00"
+                if chunk[column * width + place :: row].translate(None, zeros):
+                    return True
+    return False
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Whether no value is NaN or infinite; types other than F64, F32, F16 and BF16 count as finite."""
-    if tensor.dtype not in _FLOATS:
+    if tensor.dtype not in FLOATS:
         return True
     return all(_chunk_is_finite(chunk, tensor.dtype) for chunk in _chunks(tensor))
 
@@ -176,7 +212,7 @@ def same_values(tensor: Tensor, base: Tensor) -> bool:
         return False
     if tensor.dtype == base.dtype:
         return all(a == b for a, b in zip(_chunks(tensor), _chunks(base), strict=True))
-    if not {tensor.dtype, base.dtype} <= _FLOATS:
+    if not {tensor.dtype, base.dtype} <= FLOATS:
         return False
     here, there = ITEM_BYTES[tensor.dtype], ITEM_BYTES[base.dtype]
     per_chunk = CHUNK_BYTES // 64

@@ -3,11 +3,21 @@
 import json
 import math
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from runner.safetensors import SafetensorsError, Tensor, is_finite, is_zero, read_header, same_values
+from runner.safetensors import (
+    SafetensorsError,
+    Tensor,
+    any_nonzero_in_columns,
+    is_finite,
+    is_zero,
+    nonzero_rows,
+    read_header,
+    same_values,
+)
 from tests.runner.tensors import BASE, encode_file, encode_raw, pack, ramp
 
 
@@ -85,6 +95,11 @@ def entry(begin: int, end: int, dtype: str = "F32", shape: object = None) -> dic
         ({"a": 3}, "wanted dtype, shape and data_offsets"),
         ([], "partial copy|not an object"),
         ([1], "not an object"),
+        ({"a": entry(0, 16), "__metadata__": [[]]}, "__metadata__ is not a map of texts"),
+        ({"a": entry(0, 16), "__metadata__": {"a": {}}}, "__metadata__ is not a map of texts"),
+        ({"a": entry(0, 16), "__metadata__": {"a": 1}}, "__metadata__ is not a map of texts"),
+        ({"a": entry(0, 16), "__metadata__": None}, "__metadata__ is not a map of texts"),
+        ({"a": {**entry(0, 16), "dtype": ["F32"]}}, "unknown dtype"),
     ],
 )
 def test_refuses_header(tmp_path: Path, header: object, message: str) -> None:
@@ -107,8 +122,35 @@ def test_refuses_header_bytes(tmp_path: Path, data: bytes, message: str) -> None
 
 
 def test_refuses_huge_header_without_reading_it(tmp_path: Path) -> None:
-    with pytest.raises(SafetensorsError, match="header of 100000001 bytes is over"):
-        read_header(write(tmp_path, struct.pack("<Q", 100_000_001)))
+    with pytest.raises(SafetensorsError, match="header of 8388609 bytes is over 8388608"):
+        read_header(write(tmp_path, struct.pack("<Q", (8 << 20) + 1)))
+
+
+def test_the_largest_header_costs_bounded_memory(tmp_path: Path) -> None:
+    body = b'{"__metadata__":[' + b"[]," * 2_790_000 + b"[]]}"
+    path = write(tmp_path, struct.pack("<Q", len(body)) + body)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SafetensorsError, match="__metadata__ is not a map of texts"):
+            read_header(path)
+        assert tracemalloc.get_traced_memory()[1] < 256 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", ["F64", "F32", "F16", "BF16"])
+def test_knows_which_rows_and_columns_are_zero(tmp_path: Path, dtype: str) -> None:
+    rows = 100_000  # several chunks
+    values = [0.0, -0.0, 0.0] * rows
+    values[3 * 70_000 + 1] = 2.0**-14
+    header = {"t": {"dtype": dtype, "shape": [rows, 3], "data_offsets": [0, len(pack(dtype, values))]}}
+    read = read_header(write(tmp_path, encode_raw(header, pack(dtype, values))))[0]
+    assert [not any_nonzero_in_columns(read, columns) for columns in ([0], [1], [2], [0, 2], [0, 1])] == [
+        True, False, True, True, False
+    ]  # fmt: skip
+    few = {"t": {"dtype": dtype, "shape": [3, 2], "data_offsets": [0, len(pack(dtype, [0.0] * 6))]}}
+    read = read_header(write(tmp_path, encode_raw(few, pack(dtype, [0.0, 1.0, 0.0, -0.0, 3.0, 0.0]))))[0]
+    assert nonzero_rows(read) == [0, 2]
 
 
 @pytest.mark.parametrize("dtype", ["F64", "F32", "F16", "BF16", "I64", "U8"])
