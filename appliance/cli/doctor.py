@@ -21,10 +21,9 @@ def doctor(
     import tempfile
     from pathlib import Path
 
-    from runner.sandbox.bubblewrap import BubblewrapSandbox
-
     from runner.errors import SandboxUnavailableError
     from runner.runtime import locate_runtime
+    from runner.sandbox.bubblewrap import BubblewrapSandbox
     from runner.selfcheck import run_selfcheck
 
     sandbox = BubblewrapSandbox()
