@@ -285,8 +285,8 @@ def fewer_rows(tensors: dict[str, Any]) -> None:
         (drop_norm, "model.norm.weight is missing in the tuned weights"),
         (add_tensor, "model.extra.weight is missing in the base model"),
         (make_complex, "model.norm.weight is of type torch.complex64"),
-        (reshape, "size mismatch|mismatched_keys"),
-        (fewer_rows, "size mismatch|mismatched_keys"),
+        (reshape, "mismatched_keys: ('model.norm.weight'"),
+        (fewer_rows, "mismatched_keys: ('model.embed_tokens.weight'"),
     ],
 )
 def test_refuses_other_tensors_than_the_base_models(
@@ -298,7 +298,7 @@ def test_refuses_other_tensors_than_the_base_models(
 ) -> None:
     tuned = edited(fine_tune(base_model, tmp_path / "tuned"), edit)
     told = refused(evaluate(tuned), tmp_path)
-    assert any(part in told for part in message.split("|")), told
+    assert message in told
     assert decide_verdict(tuned, base_model).verdict is Verdict.PARTIAL
 
 

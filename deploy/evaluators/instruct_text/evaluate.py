@@ -320,7 +320,12 @@ def load_tuned(base_model: Any, base: Path, tuned: Path) -> Any:
     own = base_model.state_dict()
     kept |= {name: own[name] for name in own if name.endswith(BUFFERS)}
     model, loaded = type(base_model).from_pretrained(
-        None, config=config, state_dict=kept, dtype=base_model.dtype, output_loading_info=True
+        None,
+        config=config,
+        state_dict=kept,
+        dtype=base_model.dtype,
+        ignore_mismatched_sizes=True,  # told below, by name
+        output_loading_info=True,
     )
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if loaded[what]:
