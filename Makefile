@@ -18,11 +18,12 @@ help:  ## list the targets
 demo: setup  ## set up, then run the main job: train in isolation, prove, verify offline
 	.venv/bin/assay demo $(DEMO_ARGS)
 
+# Whole files per process: fixtures that train a model are made once. Memory: each process may hold a torch.
 test: setup  ## set up, then run every check and every test
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest $(TEST_ARGS)
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TEST_ARGS)
 
 check: setup  ## formatting, lint, types, import contracts and the fast tests (under a minute)
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
