@@ -76,6 +76,12 @@ def _check_permission(claims: Claims, *, run: Claim, policy: str) -> None:
         [named["digest"]["sha256"] for named in admission.predicate["verifier"]["policies"]],
         [policy],
     )
+    _same(
+        admission,
+        "approvals",
+        sorted({counted["sha256"] for counted in admission.predicate["approvals"]}),
+        sorted({approval.bundle_sha256 for approval in claims.of(Kind.APPROVAL)}),
+    )
     if CHAMPION_ADMITTED not in admission.predicate["properties"]:
         _fail(admission, f"property {CHAMPION_ADMITTED} was not granted")
     for claim in (*claims.of(Kind.APPROVAL), admission):

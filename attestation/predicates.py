@@ -19,6 +19,7 @@ SLSA_PROVENANCE = "https://slsa.dev/provenance/v1"
 SVR = "https://in-toto.io/attestation/svr/v0.2"
 CHAMPION_RELEASE = f"{OWN_NAMESPACE}champion-release:v1"
 APPROVAL = f"{OWN_NAMESPACE}approval:v1"
+CHAMPION_DECISION = f"{OWN_NAMESPACE}champion-decision:v1"
 TRAINING_RUN = f"{OWN_NAMESPACE}training-run:v1"
 ISOLATION = f"{OWN_NAMESPACE}isolation:v1"
 VERDICT = f"{OWN_NAMESPACE}verdict:v1"
@@ -72,6 +73,14 @@ def _count(value: object, path: str) -> None:
 def _truth(value: object, path: str) -> None:
     if not isinstance(value, bool):
         raise _fail(path, "true or false")
+
+
+def _fact(value: object, path: str) -> None:
+    """What a policy decides on: a truth, a whole number, a text (also an empty one) or a list of texts."""
+    texts = value if isinstance(value, list | tuple) else (value,)
+    if isinstance(value, int) or all(isinstance(t, str) and len(t) <= MAX_TEXT_CHARS for t in texts):
+        return
+    raise _fail(path, "true, false, an integer, a text or a list of texts")
 
 
 def _any_object(value: object, path: str) -> None:
@@ -162,6 +171,7 @@ _time = _parsed_by(parse_time)
 _digest = _exactly(sha256=_sha256)
 _epoch = _one_of("E2", "E3", "E4")  # versions of the tournament's contract with a champion
 _purpose = _one_of("train", "evaluate")
+_facts = _map_of(_fact)
 _foreign_digest = _at_least(sha256=_sha256)
 
 # Type → shape. Read it as the specification; the meaning of each field is in README.md.
@@ -173,8 +183,14 @@ _SHAPES: Mapping[str, Check] = MappingProxyType(
             commit=_commit,
             tree=_commit,
             contractEpoch=_epoch,
-            licence=_digest,
-            notice=_digest,
+            origin=_text,  # where the publisher took it from: a URL, or "tree" for one of its own
+            licence=_or_null(_digest),  # null: there is none, and whoever admits it must know
+            notice=_or_null(_digest),
+            links=_list_of(_exactly(name=_text, target=_text)),  # in the tree, not among the files
+            images=_list_of(_exactly(dockerfile=_text, manifest=_digest, archive=_digest, inventory=_digest)),
+            tournament=_or_null(
+                _exactly(tournamentId=_text, position=_count, hotkey=_text, competedCommit=_or_null(_commit))
+            ),
             publishedAt=_time,
         ),
         APPROVAL: _exactly(
@@ -184,6 +200,18 @@ _SHAPES: Mapping[str, Check] = MappingProxyType(
             reason=_text,
             approvedAt=_time,
             policy=_digest,
+        ),
+        # Every decision about a champion but its admission, which is an SVR: that one lists passes only.
+        CHAMPION_DECISION: _exactly(
+            decision=_one_of("refused", "held", "released", "revoked"),
+            decidedBy=_text,
+            decidedAt=_time,
+            reason=_text,  # a person's words, or the rules that refused
+            tree=_commit,  # a revocation is of this git tree too, under whatever name
+            policy=_or_null(_digest),  # null, with facts and report: a person's decision, not a policy's
+            facts=_or_null(_facts),
+            approvals=_list_of(_digest),  # the bundles that counted
+            report=_or_null(_digest),  # null: it was not inspected
         ),
         TRAINING_RUN: _exactly(
             runId=_text,
@@ -232,7 +260,10 @@ _SHAPES: Mapping[str, Check] = MappingProxyType(
             verifier=_at_least(id=_text, policies=_list_of(_at_least(uri=_text, digest=_foreign_digest))),
             timeCreated=_time,
             properties=_list_of(_text),
-            proposedBy=_text,  # our addition: who may not approve
+            proposedBy=_text,  # ours, like what follows: who may not approve
+            facts=_facts,  # on which the policy decided: with its rules, anybody can decide again
+            approvals=_list_of(_digest),  # the bundles that counted
+            report=_or_null(_digest),  # the inspection report that the facts are from
         ),
         SLSA_PROVENANCE: _at_least(
             buildDefinition=_at_least(

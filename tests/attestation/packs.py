@@ -134,7 +134,9 @@ def base_statements(bundles: Mapping[Kind, bytes]) -> dict[Kind, Callable[[], St
         Kind.DATASET: lambda: oms_statement("dataset", dataset),
         Kind.CHAMPION_RELEASE: lambda: about_champion(predicates.CHAMPION_RELEASE, release_predicate()),
         Kind.APPROVAL: lambda: about_champion(predicates.APPROVAL, approval_predicate()),
-        Kind.ADMISSION: lambda: about_champion(predicates.SVR, admission_predicate()),
+        Kind.ADMISSION: lambda: about_champion(
+            predicates.SVR, admission_predicate(approval=bundle_digest(Kind.APPROVAL))
+        ),
         Kind.ISOLATION_TRAIN: lambda: isolation("train"),
         Kind.ISOLATION_EVALUATE: lambda: isolation("evaluate"),
         Kind.TRAINING_RUN: lambda: about_model(
@@ -158,8 +160,12 @@ def release_predicate() -> dict[str, Any]:
         "commit": COMMIT,
         "tree": TREE,
         "contractEpoch": "E4",
+        "origin": "tree",
         "licence": digest("LICENSE"),
         "notice": digest("NOTICE"),
+        "links": [],
+        "images": [],
+        "tournament": None,
         "publishedAt": "2026-11-01T00:00:00Z",
     }
 
@@ -175,7 +181,7 @@ def approval_predicate() -> dict[str, Any]:
     }
 
 
-def admission_predicate() -> dict[str, Any]:
+def admission_predicate(*, approval: Mapping[str, str]) -> dict[str, Any]:
     return {
         "verifier": {
             "id": "urn:assay:appliance:example",
@@ -184,6 +190,24 @@ def admission_predicate() -> dict[str, Any]:
         "timeCreated": "2026-11-20T10:00:00Z",
         "proposedBy": "pat",
         "properties": [predicates.CHAMPION_ADMITTED],
+        "facts": {"licence": "Apache-2.0", "approval_count": 1, "held": False, "findings": ["python-exec"]},
+        "approvals": [approval],
+        "report": digest("report"),
+    }
+
+
+def decision_predicate() -> dict[str, Any]:
+    """A refusal; no claim of evidence, so it is in no pack."""
+    return {
+        "decision": "refused",
+        "decidedBy": "pat",
+        "decidedAt": "2026-11-20T10:00:00Z",
+        "reason": "licence-present: found licence = none; wanted Apache-2.0",
+        "tree": TREE,
+        "policy": POLICY,
+        "facts": {"licence": "none"},
+        "approvals": [digest("approval")],
+        "report": digest("report"),
     }
 
 

@@ -54,6 +54,8 @@ BUILD = "buildDefinition"
         (Kind.ADMISSION, ("timeCreated",), "2026-11-21T01:30:00Z", "made after the run had started"),
         (Kind.ADMISSION, ("properties",), ["ASSAY_OTHER"], "ASSAY_CHAMPION_ADMITTED was not granted"),
         (Kind.ADMISSION, ("verifier", "policies"), [], "policy digests"),
+        (Kind.ADMISSION, ("approvals",), [], r"approvals is \[\]"),
+        (Kind.ADMISSION, ("approvals",), [OTHER], "approvals is"),
         (Kind.ADMISSION, ("verifier", "policies", 0, "digest"), OTHER, "policy digests"),
         (Kind.VERDICT, ("baseModel",), OTHER, "base model"),
         (Kind.EVALUATION, ("baseModel",), OTHER, "base model"),

@@ -15,7 +15,7 @@ from attestation.statement import Statement
 
 SHAPED = [kind for kind in Kind if kind not in {Kind.MODEL, Kind.DATASET}]
 OWN = [kind for kind in SHAPED if kind not in {Kind.ADMISSION, Kind.PROVENANCE}]
-FREE = {("measured",), ("limits",)}  # objects whose keys are not ours
+FREE = {("measured",), ("limits",), ("facts",)}  # objects whose keys are not ours
 
 
 class _AnyBundle(dict[Kind, bytes]):
@@ -130,6 +130,48 @@ def test_refuses_two_subjects(packs: ModuleType) -> None:
 def test_refuses_an_unknown_type_of_our_own(packs: ModuleType) -> None:
     with pytest.raises(MalformedError, match="unknown predicate type 'urn:assay:verdict:v2'"):
         check_predicate(replace(statement(packs, Kind.VERDICT), predicate_type="urn:assay:verdict:v2"))
+
+
+def decision(packs: ModuleType, **fields: object) -> Statement:
+    return Statement(
+        subjects=(packs.CHAMPION,),
+        predicate_type=predicates.CHAMPION_DECISION,
+        predicate={**packs.decision_predicate(), **fields},
+    )
+
+
+@pytest.mark.parametrize("kind", ["refused", "held", "released", "revoked"])
+def test_takes_every_decision_about_a_champion(packs: ModuleType, kind: str) -> None:
+    check_predicate(decision(packs, decision=kind))
+    check_predicate(decision(packs, decision=kind, policy=None, facts=None, report=None, approvals=[]))
+
+
+@pytest.mark.parametrize("field", ["decision", "decidedBy", "decidedAt", "reason", "tree", "policy", "facts"])
+def test_refuses_a_decision_without(packs: ModuleType, field: str) -> None:
+    whole = decision(packs)
+    with pytest.raises(MalformedError, match=rf"lacks \['{field}'\]"):
+        check_predicate(replace(whole, predicate=without(whole.predicate, (field,))))
+
+
+def test_refuses_a_decision_with_an_unknown_field(packs: ModuleType) -> None:
+    with pytest.raises(MalformedError, match=r"unknown fields \['until'\]"):
+        check_predicate(decision(packs, until="2026-12-01T00:00:00Z"))
+
+
+def test_an_admission_is_no_decision(packs: ModuleType) -> None:
+    with pytest.raises(MalformedError, match="one of refused, held, released, revoked"):
+        check_predicate(decision(packs, decision="admitted"))
+
+
+@pytest.mark.parametrize("value", [None, {}, ["a", 1], [["a"]], "x" * 4097, ["x" * 4097]])
+def test_refuses_facts_that_no_policy_decides_on(packs: ModuleType, value: object) -> None:
+    with pytest.raises(MalformedError, match=r"predicate\.facts\.age_days: expected true, false, an integer"):
+        check_predicate(decision(packs, facts={"age_days": value}))
+
+
+@pytest.mark.parametrize("value", [True, -1, 0, "", [], ["", "a"]])
+def test_takes_facts_of_every_kind(packs: ModuleType, value: object) -> None:
+    check_predicate(decision(packs, facts={"a-fact": value}))
 
 
 def test_knows_nothing_of_types_of_others(packs: ModuleType) -> None:
