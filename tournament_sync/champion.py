@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from attestation.bundle import open_bundle, parse_bundle
 from attestation.errors import AttestationError, VerificationError
@@ -16,6 +17,7 @@ from attestation.statement import Statement
 from attestation.times import format_time, parse_time
 from attestation.trust import Role, TrustedKey, TrustRoot
 from tournament_sync.errors import ReleaseError
+from tournament_sync.git_objects import Link
 
 # Folder and repository name in one; upstream's longest, god-environment-tourn-…-position-1, has 64.
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?", re.ASCII)
@@ -41,6 +43,30 @@ class ContractEpoch(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePin:
+    """An image built once from one of the champion's Dockerfiles; all digests SHA-256.
+
+    `manifest` is the digest of the OCI image manifest, `archive` of the OCI archive's bytes, `inventory` of
+    the CycloneDX document that says what was built in.
+    """
+
+    dockerfile: str
+    manifest: str
+    archive: str
+    inventory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TournamentFacts:
+    """What the tournament's API said about the champion when it was published; the publisher's word."""
+
+    tournament_id: str
+    position: int
+    hotkey: str
+    competed_commit: str | None  # all 40 digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseOffer:
     """What a source lists: a name, and a bundle that is not verified yet. Grants no trust."""
 
@@ -53,7 +79,8 @@ class Champion:
     """A verified release. Commit and tree are git ids (SHA-1), all other digests SHA-256.
 
     The git ids name the upstream content; `manifest_root` (attestation.oms) is what is trusted.
-    `licence_sha256` and `notice_sha256` are of the normalised texts (tournament_sync.licence).
+    `licence_sha256` and `notice_sha256` are of the normalised texts (tournament_sync.licence), None where the
+    repository has none that is accepted. `origin`: the URL that the publisher took it from, or "tree".
     """
 
     name: str
@@ -62,8 +89,12 @@ class Champion:
     tree: str
     contract_epoch: ContractEpoch
     manifest_root: str
-    licence_sha256: str
-    notice_sha256: str
+    origin: str
+    licence_sha256: str | None
+    notice_sha256: str | None
+    links: tuple[Link, ...]  # of the tree, left out of the files: named and signed by the publisher
+    images: tuple[ImagePin, ...]
+    tournament: TournamentFacts | None
     published_at: datetime
     publisher: str  # key id
     bundle: bytes
@@ -128,9 +159,38 @@ def _champion(
         tree=released["tree"],
         contract_epoch=ContractEpoch(released["contractEpoch"]),
         manifest_root=subject.sha256,
-        licence_sha256=released["licence"]["sha256"],
-        notice_sha256=released["notice"]["sha256"],
+        origin=released["origin"],
+        licence_sha256=_optional_digest(released["licence"]),
+        notice_sha256=_optional_digest(released["notice"]),
+        links=tuple(Link(name=raw["name"], target=raw["target"]) for raw in released["links"]),
+        images=tuple(_image(raw) for raw in released["images"]),
+        tournament=_tournament(released["tournament"]),
         published_at=published_at,
         publisher=publisher,
         bundle=offer.bundle,
+    )
+
+
+# Any: parts of a predicate whose shape open_bundle has checked.
+def _optional_digest(raw: Any) -> str | None:
+    return None if raw is None else str(raw["sha256"])
+
+
+def _image(raw: Any) -> ImagePin:
+    return ImagePin(
+        dockerfile=raw["dockerfile"],
+        manifest=raw["manifest"]["sha256"],
+        archive=raw["archive"]["sha256"],
+        inventory=raw["inventory"]["sha256"],
+    )
+
+
+def _tournament(raw: Any) -> TournamentFacts | None:
+    if raw is None:
+        return None
+    return TournamentFacts(
+        tournament_id=raw["tournamentId"],
+        position=raw["position"],
+        hotkey=raw["hotkey"],
+        competed_commit=raw["competedCommit"],
     )

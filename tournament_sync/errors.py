@@ -3,6 +3,9 @@
 SyncError
 ├── SourceUnavailableError   the operator must act: the source, or git, cannot be read at all
 ├── PublishError             the caller must act: this cannot be published
+├── ReportError              the caller must act: these bytes are no inspection report, diff or inventory
+├── BuildError               the caller must act: the image of this champion cannot be built or loaded
+├── TournamentError          the tournament's operator must act: what its API says is not what it may say
 └── RefusedError             the publisher, or somebody in between, must act: this champion is not taken
     ├── ReleaseError         its release is not what a trusted publisher signed
     ├── TreeError            its files are not those of the release, or not files that may be taken
@@ -20,6 +23,18 @@ class SourceUnavailableError(SyncError):
 
 class PublishError(SyncError):
     """This cannot be published."""
+
+
+class ReportError(SyncError):
+    """These bytes are no inspection report, diff or inventory that Assay wrote."""
+
+
+class BuildError(SyncError):
+    """The image cannot be built, recorded or loaded; the message names the Dockerfile or the digest."""
+
+
+class TournamentError(SyncError):
+    """The tournament's API said something that it may not say; the message has the field."""
 
 
 class RefusedError(SyncError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tournament_sync.champion import Champion, ReleaseOffer, is_champion_name
 from tournament_sync.errors import SourceUnavailableError, TreeError
-from tournament_sync.git_objects import export_commit
+from tournament_sync.git_export import export_commit
 
 MAX_OFFERS = 10_000
 MAX_BUNDLE_BYTES = 64 << 10  # a release has 2 KB
@@ -50,7 +50,7 @@ class FolderSource:
         repository = repository_path(self._feed, champion.name)
         if not repository.is_dir():
             raise TreeError(f"the feed has a release but no repository of {champion.name}")
-        return export_commit(repository, champion.commit, into=into)
+        return export_commit(repository, champion.commit, into=into).raw_commit
 
     def _bundle(self, name: str) -> bytes:
         path = release_path(self._feed, name)

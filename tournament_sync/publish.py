@@ -2,38 +2,20 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from attestation.bundle import open_bundle, parse_bundle, sign_statement
 from attestation.errors import AttestationError
-from attestation.files import hash_folder
 from attestation.keys import Signer, load_public_key
-from attestation.oms import check_file_names
-from attestation.predicates import CHAMPION_RELEASE
-from attestation.statement import Statement, Subject
-from attestation.times import format_time
+from attestation.statement import Statement
 from tournament_sync.champion import Channel, ContractEpoch, ReleaseOffer, is_champion_name
 from tournament_sync.errors import PublishError, RefusedError
 from tournament_sync.folder import release_path, repository_path
-from tournament_sync.git_objects import export_commit, folder_tree_id, git_environment
-from tournament_sync.licence import read_licence
-
-_LEFTOVERS = "__pycache__"  # written by whoever ran the tree before; never part of a release
-# One identity and one moment, so that a tree has one commit id wherever it is published.
-_COMMIT_AT = datetime(2026, 1, 1, tzinfo=UTC)
-_IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (
-        ("NAME", "Assay publisher"),
-        ("EMAIL", "publisher@assay.invalid"),
-        ("DATE", f"@{int(_COMMIT_AT.timestamp())} +0000"),
-    )
-}
+from tournament_sync.git_commit import write_repository
+from tournament_sync.intake import take_tree
+from tournament_sync.release import ReleaseFacts, release_statement
 
 
 def publish_release(
@@ -56,14 +38,12 @@ def publish_release(
         raise PublishError(f"champion name {name[:120]!r} is not lower case, digits and inner hyphens")
     feed.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".publish-", dir=feed) as work:
-        repository, exported = Path(work) / "repository", Path(work) / "tree"
-        exported.mkdir()
+        repository = Path(work) / "repository"
         try:
-            commit = _commit(tree, repository)
-            export_commit(repository, commit, into=exported)  # what a reader will get, by the reader's rules
-            statement = _statement(
-                exported, name=name, commit=commit, channel=channel, contract_epoch=contract_epoch, now=now
-            )
+            taken = take_tree(tree, into=Path(work) / "taken")
+            write_repository(taken, repository)
+            facts = ReleaseFacts(name=name, channel=channel, contract_epoch=contract_epoch)
+            statement = release_statement(taken, facts, now=now)
         except (RefusedError, AttestationError) as error:
             raise PublishError(f"{tree} cannot be released: {error}") from error
         released = release_path(feed, name)
@@ -74,32 +54,6 @@ def publish_release(
         bundle = sign_statement(statement, signer)
         _write_release(bundle, released, work=Path(work))
     return ReleaseOffer(name=name, bundle=bundle)
-
-
-def _statement(
-    exported: Path,
-    *,
-    name: str,
-    commit: str,
-    channel: Channel,
-    contract_epoch: ContractEpoch,
-    now: datetime,
-) -> Statement:
-    licence = read_licence(exported)
-    return Statement(
-        subjects=(Subject(name=name, sha256=hash_folder(exported).root_sha256),),
-        predicate_type=CHAMPION_RELEASE,
-        predicate={
-            "name": name,
-            "channel": channel.value,
-            "commit": commit,
-            "tree": folder_tree_id(exported),
-            "contractEpoch": contract_epoch.value,
-            "licence": {"sha256": licence.licence_sha256},
-            "notice": {"sha256": licence.notice_sha256},
-            "publishedAt": format_time(now),
-        },
-    )
 
 
 def _released_before(path: Path, wanted: Statement, *, name: str, signer: Signer) -> ReleaseOffer:
@@ -115,55 +69,6 @@ def _released_before(path: Path, wanted: Statement, *, name: str, signer: Signer
 
 def _content(statement: Statement) -> dict[str, object]:
     return {field: value for field, value in statement.predicate.items() if field != "publishedAt"}
-
-
-def _commit(tree: Path, repository: Path) -> str:
-    """Make `repository` a bare one with `tree` as the one commit of `main`; the commit's id."""
-    files = _files(tree)
-    environment = {**git_environment(repository), **_IDENTITY, "GIT_INDEX_FILE": str(repository / "index")}
-    _git(environment, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", str(repository))
-    paths = "".join(f"{path}\n" for _, path in files)
-    # Without filters: the bytes are what counts, whatever the tree's own attributes ask for.
-    blobs = _git(environment, "hash-object", "-w", "--no-filters", "--stdin-paths", given=paths).split()
-    rows = "".join(
-        f"{'100755' if path.stat().st_mode & 0o100 else '100644'} {blob} 0\t{name}\0"
-        for (name, path), blob in zip(files, blobs, strict=True)
-    )
-    _git(environment, "update-index", "-z", "--index-info", given=rows)
-    tree_id = _git(environment, "write-tree").strip()
-    message = f"Tournament winner repository - Commit: {tree_id[:8]}\n"
-    commit = _git(environment, "commit-tree", tree_id, given=message).strip()
-    _git(environment, "update-ref", "refs/heads/main", commit)
-    (repository / "index").unlink()
-    return commit
-
-
-def _files(tree: Path) -> Sequence[tuple[str, Path]]:
-    """Name and absolute path of every file to release, sorted by name."""
-    root = tree.resolve()
-    found = []
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root)
-        if _LEFTOVERS in name.parts or (path.is_dir() and not path.is_symlink()):
-            continue
-        if path.is_symlink() or not path.is_file():
-            raise PublishError(f"{tree} cannot be released: {name.as_posix()!r} is no plain file")
-        found.append((name.as_posix(), path))
-    check_file_names([name for name, _ in found])
-    return found
-
-
-def _git(environment: dict[str, str], *arguments: str, given: str = "") -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], env=environment, input=given.encode(), capture_output=True, check=True
-        )
-    except FileNotFoundError as error:
-        raise PublishError("git is not installed") from error
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip()
-        raise PublishError(f"git {arguments[0]} failed: {reason}") from error
-    return done.stdout.decode()
 
 
 def _replace_folder(folder: Path, target: Path) -> None:

@@ -1,24 +1,19 @@
-"""Takes a champion's files into quarantine: all of them, exactly those of the release, or nothing.
+"""Takes a released champion into quarantine: all of its files, exactly those of the release, or nothing.
 
 No code of a champion is run or imported here; its files are only hashed.
 """
 
-import os
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from attestation.errors import AttestationError
-from attestation.files import hash_folder
 from attestation.oms import Manifest
 from tournament_sync.champion import Champion
 from tournament_sync.errors import LicenceError, TreeError
-from tournament_sync.git_objects import folder_tree_id, object_id, parse_commit
-from tournament_sync.licence import read_licence
+from tournament_sync.git_objects import object_id
+from tournament_sync.intake import verify_taken
+from tournament_sync.quarantine import COMMIT_FILE, TREE_FOLDER, read_commit, staged, write_links
+from tournament_sync.release import licence_digests
 from tournament_sync.source import Source
-
-_COMMIT_FILE = "commit"  # the raw commit object
-_TREE_FOLDER = "tree"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,65 +37,34 @@ def snapshot(source: Source, champion: Champion, *, into: Path) -> Snapshot:
             return _verify(champion, into)
         except TreeError as error:
             raise TreeError(f"the quarantined copy in {into} was changed: {error}") from error
-    part = into.with_name(f".{into.name}.part")
-    _remove(part)  # what a crash left
-    try:
-        tree = part / _TREE_FOLDER
-        tree.mkdir(parents=True)
-        (part / _COMMIT_FILE).write_bytes(source.fetch(champion, tree))
-        _verify(champion, part)
-        _flush(part)
-        part.rename(into)
-        _flush_folder(into.parent)
-    finally:
-        _remove(part)
-    return _verify(champion, into)
+    with staged(into) as part:
+        (part / COMMIT_FILE).write_bytes(source.fetch(champion, part / TREE_FOLDER))
+        write_links(part, champion.links)
+        verified = _verify(champion, part)
+    return replace(verified, folder=into / TREE_FOLDER)
 
 
 def _verify(champion: Champion, quarantine: Path) -> Snapshot:
-    """1. Commit. 2. Its tree. 3. The files' own tree. 4. Their manifest, as signed. 5. Their licence."""
-    tree = quarantine / _TREE_FOLDER
-    if not tree.is_dir() or not (quarantine / _COMMIT_FILE).is_file():
-        raise TreeError("it lacks its commit or its tree")
-    raw = (quarantine / _COMMIT_FILE).read_bytes()
+    """1. Commit. 2. The files have its tree, 3. as released. 4. Their manifest, as signed. 5. Their licence."""
     # 1.
-    if (found := object_id("commit", raw)) != champion.commit:
+    if (found := object_id("commit", read_commit(quarantine))) != champion.commit:
         raise TreeError(f"commit is {found}, released was {champion.commit}")
     # 2.
-    commit = parse_commit(raw)
-    if commit.tree != champion.tree:
-        raise TreeError(f"commit has tree {commit.tree}, released was {champion.tree}")
+    taken = verify_taken(quarantine, origin=champion.origin)
     # 3.
-    if (found := folder_tree_id(tree)) != champion.tree:
-        raise TreeError(f"files have tree {found}, released was {champion.tree}")
+    if taken.tree != champion.tree:
+        raise TreeError(f"commit has tree {taken.tree}, released was {champion.tree}")
     # 4.
-    try:
-        manifest = hash_folder(tree)
-    except AttestationError as error:
-        raise TreeError(str(error)) from error
-    if manifest.root_sha256 != champion.manifest_root:
-        raise TreeError(f"files have manifest {manifest.root_sha256}, released was {champion.manifest_root}")
+    if (root := taken.manifest.root_sha256) != champion.manifest_root:
+        raise TreeError(f"files have manifest {root}, released was {champion.manifest_root}")
     # 5.
-    licence = read_licence(tree)
-    if (licence.licence_sha256, licence.notice_sha256) != (champion.licence_sha256, champion.notice_sha256):
-        raise LicenceError("licence and notice are not those that the release names")
-    return Snapshot(champion=champion, folder=tree, manifest=manifest, competed_commit=commit.competed_commit)
+    released = (champion.licence_sha256, champion.notice_sha256)
+    if (digests := licence_digests(taken.folder)) != released:
+        raise LicenceError(f"licence and notice are {_told(digests)}, the release names {_told(released)}")
+    return Snapshot(
+        champion=champion, folder=taken.folder, manifest=taken.manifest, competed_commit=taken.competed_commit
+    )
 
 
-def _remove(folder: Path) -> None:
-    if os.path.lexists(folder):
-        shutil.rmtree(folder)
-
-
-def _flush(folder: Path) -> None:
-    """Files were flushed as written, except the commit; the folders' entries were not."""
-    for path in (folder / _COMMIT_FILE, *(Path(root) for root, _, _ in os.walk(folder))):
-        _flush_folder(path)
-
-
-def _flush_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _told(digests: tuple[str | None, str | None]) -> str:
+    return " and ".join(digest or "none" for digest in digests)

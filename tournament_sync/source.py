@@ -10,7 +10,7 @@ class Source(Protocol):
     """Lists releases and fetches their files. Untrusted: callers verify all that it hands over.
 
     Promised: what `fetch` writes is regular files and folders only, under the limits of
-    tournament_sync.git_objects. Not promised: that the files are those of the release, that an offered
+    tournament_sync.tree_files. Not promised: that the files are those of the release, that an offered
     release can be fetched, or that it is offered again.
     """
 

@@ -3,21 +3,30 @@
 import hashlib
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from attestation.bundle import sign_statement
+from tests.tournament_sync.conftest import MemoryKey
+from tournament_sync.archive import ArchiveSource, write_archive
 from tournament_sync.champion import Champion, Channel, ContractEpoch, ReleaseOffer
 from tournament_sync.errors import RefusedError
 from tournament_sync.fake import FakeSource
+from tournament_sync.feed.client import FeedSource
+from tournament_sync.feed.publisher import add_release, init_feed
 from tournament_sync.folder import FolderSource
-from tournament_sync.git_objects import folder_tree_id, object_id
+from tournament_sync.git_objects import object_id
+from tournament_sync.intake import verify_taken
+from tournament_sync.release import ReleaseFacts, release_statement
 from tournament_sync.source import Source
+from tournament_sync.tree_files import hash_tree
 
 FILES = {"NOTICE": b"notice\n", "scripts/train.py": b"raise SystemExit\n"}
 NAMES = ("god-text-b", "god-text-a")
+PUBLISHED_AT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,32 @@ def make_fake(_tmp_path: Path, content: Content) -> Source:
     return FakeSource(offers, files={content.commit: FILES}, commits={content.commit: content.raw})
 
 
-@pytest.fixture(params=[make_folder, make_fake], ids=["folder", "fake"])
+def make_archive(tmp_path: Path, content: Content) -> Source:
+    """Has one release, whose own name is the one that is offered."""
+    quarantine = tmp_path / "taken"
+    for name, data in FILES.items():
+        (quarantine / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (quarantine / "tree" / name).write_bytes(data)
+    (quarantine / "commit").write_bytes(content.raw)
+    facts = ReleaseFacts(name="god-text-a", channel=Channel.TEXT, contract_epoch=ContractEpoch.E4)
+    statement = release_statement(verify_taken(quarantine, origin="tree"), facts, now=PUBLISHED_AT)
+    write_archive(quarantine, sign_statement(statement, MemoryKey()), out=tmp_path / "x.tar")
+    return ArchiveSource(tmp_path / "x.tar")
+
+
+def make_feed(tmp_path: Path, content: Content) -> Source:
+    """A TUF repository in a folder, with the archive of `make_archive` as its one target."""
+    make_archive(tmp_path, content)
+    feed, keys = tmp_path / "feed", tmp_path / "keys"
+    init_feed(feed, keys=keys, now=PUBLISHED_AT)
+    add_release(feed, keys=keys, archive=tmp_path / "x.tar", now=PUBLISHED_AT)
+    root = (keys / "root.json").read_bytes()
+    return FeedSource(feed, state=tmp_path / "state", root=root, clock=lambda: PUBLISHED_AT)
+
+
+@pytest.fixture(
+    params=[make_folder, make_fake, make_archive, make_feed], ids=["folder", "fake", "archive", "feed"]
+)
 def source(request: pytest.FixtureRequest, tmp_path: Path, content: Content) -> Source:
     make: Callable[[Path, Content], Source] = request.param
     return make(tmp_path / "feed", content)
@@ -86,20 +120,35 @@ def champion(commit: str) -> Champion:
         tree="b" * 40,
         contract_epoch=ContractEpoch.E4,
         manifest_root="c" * 64,
+        origin="tree",
         licence_sha256="d" * 64,
         notice_sha256="e" * 64,
-        published_at=datetime(2026, 11, 20, tzinfo=UTC),
+        links=(),
+        images=(),
+        tournament=None,
+        published_at=PUBLISHED_AT,
         publisher="f" * 64,
         bundle=b"",
     )
 
 
+def offered(source: Source, content: Content) -> Champion:
+    """The champion as the source offers it, opened by somebody who trusts its bundle."""
+    bundle = next(offer.bundle for offer in source.offers() if offer.name == "god-text-a")
+    return replace(champion(content.commit), bundle=bundle)
+
+
 def test_offers_are_sorted_by_name(source: Source) -> None:
-    assert [offer.name for offer in source.offers()] == sorted(NAMES)
+    names = [offer.name for offer in source.offers()]
+    assert names == sorted(names)
+    assert set(names) in ({"god-text-a"}, set(NAMES))
 
 
-def test_bundles_come_verbatim(source: Source) -> None:
-    assert source.offers()[0].bundle == b"bundle of god-text-a"
+@pytest.mark.parametrize("make", [make_folder, make_fake])
+def test_bundles_come_verbatim(
+    make: Callable[[Path, Content], Source], tmp_path: Path, content: Content
+) -> None:
+    assert make(tmp_path, content).offers()[0].bundle == b"bundle of god-text-a"
 
 
 def test_offering_twice_gives_the_same(source: Source) -> None:
@@ -107,18 +156,18 @@ def test_offering_twice_gives_the_same(source: Source) -> None:
 
 
 def test_fetch_writes_the_files_of_the_commit(source: Source, content: Content, into: Path) -> None:
-    source.fetch(champion(content.commit), into)
+    source.fetch(offered(source, content), into)
     written = {path.relative_to(into).as_posix(): path for path in into.rglob("*") if path.is_file()}
     assert {name: path.read_bytes() for name, path in written.items()} == FILES
 
 
 def test_fetched_files_have_the_tree_of_the_commit(source: Source, content: Content, into: Path) -> None:
-    source.fetch(champion(content.commit), into)
-    assert folder_tree_id(into) == content.tree
+    source.fetch(offered(source, content), into)
+    assert hash_tree(into).tree == content.tree
 
 
 def test_fetch_returns_the_raw_commit_object(source: Source, content: Content, into: Path) -> None:
-    assert object_id("commit", source.fetch(champion(content.commit), into)) == content.commit
+    assert object_id("commit", source.fetch(offered(source, content), into)) == content.commit
 
 
 def test_fetching_an_absent_commit_is_refused(source: Source, into: Path) -> None:

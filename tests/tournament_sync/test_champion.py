@@ -17,8 +17,12 @@ RELEASE = {
     "commit": "c" * 40,
     "tree": "d" * 40,
     "contractEpoch": "E4",
+    "origin": "tree",
     "licence": {"sha256": "e" * 64},
     "notice": {"sha256": "f" * 64},
+    "links": [],
+    "images": [],
+    "tournament": None,
     "publishedAt": "2026-11-20T00:00:00Z",
 }
 

@@ -9,7 +9,7 @@ import pytest
 from tournament_sync.champion import Channel, ContractEpoch, open_release
 from tournament_sync.errors import PublishError
 from tournament_sync.folder import FolderSource, release_path, repository_path
-from tournament_sync.git_objects import git_environment
+from tournament_sync.git_export import git_environment
 
 
 def git(repository: Path, *arguments: str) -> str:
@@ -97,16 +97,24 @@ def test_refuses_to_replace_the_release_of_another_publisher(publish, publisher)
         publish(signer=type(publisher)())
 
 
-def test_refuses_a_repository_without_licence(publish, upstream: Path, tmp_path: Path) -> None:
+def test_a_repository_without_licence_is_released_as_having_none(publish, upstream: Path, trust, now) -> None:
     (upstream / "NOTICE").unlink()
-    with pytest.raises(PublishError, match="cannot be released: the repository has no NOTICE"):
+    champion = open_release(publish(), trust=trust, now=now)
+    assert (champion.licence_sha256, champion.notice_sha256) == (None, None)
+
+
+def test_refuses_a_folder_that_holds_nothing(publish, upstream: Path, tmp_path: Path) -> None:
+    upstream.rename(tmp_path / "moved")
+    (upstream / "scripts/__pycache__").mkdir(parents=True)
+    (upstream / "scripts/__pycache__/left.pyc").write_text("left behind")
+    with pytest.raises(PublishError, match="cannot be released: there are no files"):
         publish()
-    assert not (tmp_path / "feed/releases").exists()
+    assert list((tmp_path / "feed").iterdir()) == []
 
 
 def test_refuses_links(publish, upstream: Path) -> None:
     (upstream / "scripts/link").symlink_to("/etc/passwd")
-    with pytest.raises(PublishError, match="'scripts/link' is no plain file"):
+    with pytest.raises(PublishError, match="'scripts/link' is a symbolic link"):
         publish()
 
 

@@ -127,14 +127,14 @@ def make_executable(tree: Path) -> None:
 
 @pytest.mark.parametrize("alter", [change, add, remove, make_executable])
 def test_refuses_files_altered_on_the_way(source, champion, place: Path, alter) -> None:
-    with pytest.raises(TreeError, match=f"files have tree [0-9a-f]+, released was {champion.tree}"):
+    with pytest.raises(TreeError, match=f"files have tree [0-9a-f]+, the commit has {champion.tree}"):
         snapshot(AlteringSource(source, alter=alter), champion, into=place)
     assert left_in(place) == []
 
 
 def test_refuses_links_in_what_was_fetched(source, champion, place: Path) -> None:
     altering = AlteringSource(source, alter=lambda tree: (tree / "link").symlink_to("/etc/passwd"))
-    with pytest.raises(TreeError, match="'link' is neither a file nor a folder"):
+    with pytest.raises(TreeError, match="'link' is a symbolic link"):
         snapshot(altering, champion, into=place)
     assert left_in(place) == []
 
@@ -158,8 +158,33 @@ def test_refuses_a_release_that_signs_another_manifest(source, champion, place: 
 
 @pytest.mark.parametrize("field", ["licence_sha256", "notice_sha256"])
 def test_refuses_a_release_that_names_another_licence(source, champion, place: Path, field: str) -> None:
-    with pytest.raises(LicenceError, match="are not those that the release names"):
+    with pytest.raises(
+        LicenceError, match=r"licence and notice are cfc7.* and 3e31.*, the release names .*c{64}"
+    ):
         snapshot(source, replace(champion, **{field: "c" * 64}), into=place)
+
+
+def test_files_without_a_licence_are_taken_if_the_release_says_so(
+    publish, upstream: Path, feed: Path, place: Path, trust, now
+) -> None:
+    (upstream / "NOTICE").unlink()
+    offer = publish(name="god-text-free")
+    champion = open_release(offer, trust=trust, now=now)
+    assert (champion.licence_sha256, champion.notice_sha256) == (None, None)
+    assert snapshot(FolderSource(feed), champion, into=place).champion == champion
+
+
+def test_refuses_a_release_that_hides_the_licence(source, champion, place: Path) -> None:
+    silent = replace(champion, licence_sha256=None, notice_sha256=None)
+    with pytest.raises(LicenceError, match="the release names none and none"):
+        snapshot(source, silent, into=place)
+
+
+def test_a_large_commit_in_quarantine_is_not_read_whole(source, champion, place: Path) -> None:
+    snapshot(source, champion, into=place)
+    (place / "commit").write_bytes(b"x" * ((1 << 20) + 1))
+    with pytest.raises(TreeError, match="its commit is over the limit of 1048576 bytes"):
+        snapshot(source, champion, into=place)
 
 
 def test_an_interrupted_fetch_leaves_nothing_visible(source, champion, place: Path) -> None:

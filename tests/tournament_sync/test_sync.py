@@ -1,6 +1,7 @@
 """One pass: each offer is new, known or refused with a reason."""
 
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -66,31 +67,55 @@ def test_a_refused_champion_does_not_keep_the_others_out(sync, feed: Path, publi
     assert "release of god-text-bad: " in report.refused[0].reason
 
 
-def test_a_signed_release_without_licence_is_refused_for_that_reason(sync, publisher) -> None:
-    data = b"print()\n"
-    row = b"100644 train.py\0" + bytes.fromhex(object_id("blob", data))
-    tree = object_id("tree", row)
-    raw = f"tree {tree}\n\nno licence\n".encode()
-    commit = object_id("commit", raw)
-    statement = Statement(
-        subjects=(Subject(name="god-text-free", sha256=sha256(sha256(data).digest()).hexdigest()),),
-        predicate_type=CHAMPION_RELEASE,
-        predicate={
-            "name": "god-text-free",
-            "channel": "text",
-            "commit": commit,
-            "tree": tree,
-            "contractEpoch": "E2",
-            "licence": {"sha256": "e" * 64},
-            "notice": {"sha256": "f" * 64},
-            "publishedAt": "2026-11-20T00:00:00Z",
-        },
-    )
-    offer = ReleaseOffer(name="god-text-free", bundle=sign_statement(statement, publisher))
-    fake = FakeSource((offer,), files={commit: {"train.py": data}}, commits={commit: raw})
-    report = sync(source=fake)
-    assert [(each.name, each.reason[:38]) for each in report.refused] == [
-        ("god-text-free", "the repository has no LICENSE.md (look")
+@pytest.fixture
+def unlicensed(publisher) -> Callable[..., FakeSource]:
+    """A source with one champion without licence, whose release says what it is told to."""
+
+    def make(licence: str | None) -> FakeSource:
+        data = b"print()\n"
+        row = b"100644 train.py\0" + bytes.fromhex(object_id("blob", data))
+        tree = object_id("tree", row)
+        raw = f"tree {tree}\n\nno licence\n".encode()
+        commit = object_id("commit", raw)
+        digest = None if licence is None else {"sha256": licence}
+        statement = Statement(
+            subjects=(Subject(name="god-text-free", sha256=sha256(sha256(data).digest()).hexdigest()),),
+            predicate_type=CHAMPION_RELEASE,
+            predicate={
+                "name": "god-text-free",
+                "channel": "text",
+                "commit": commit,
+                "tree": tree,
+                "contractEpoch": "E2",
+                "origin": "tree",
+                "licence": digest,
+                "notice": digest,
+                "links": [],
+                "images": [],
+                "tournament": None,
+                "publishedAt": "2026-11-20T00:00:00Z",
+            },
+        )
+        offer = ReleaseOffer(name="god-text-free", bundle=sign_statement(statement, publisher))
+        return FakeSource((offer,), files={commit: {"train.py": data}}, commits={commit: raw})
+
+    return make
+
+
+def test_a_champion_without_licence_is_taken_as_such_for_the_policy_to_refuse(sync, unlicensed) -> None:
+    report = sync(source=unlicensed(None))
+    assert [(taken.champion.name, taken.champion.licence_sha256) for taken in report.new] == [
+        ("god-text-free", None)
+    ]
+
+
+def test_a_release_that_claims_a_licence_that_is_not_there_is_refused(sync, unlicensed) -> None:
+    report = sync(source=unlicensed("e" * 64))
+    assert [(each.name, each.reason) for each in report.refused] == [
+        (
+            "god-text-free",
+            f"licence and notice are none and none, the release names {'e' * 64} and {'e' * 64}",
+        )
     ]
 
 
