@@ -5,7 +5,8 @@ HOME/home.json       name of the log, version of the layout
      keys/           private keys      trust.json      who may sign what
      store/          models, datasets, champions' trees, by digest
      jobs/           one folder per sandboxed job      evidence/    one folder per proved run
-     feed/           quarantine of synced champions    worker.lock  held by the one worker
+     quarantine/     champions on their way in         worker.lock, sync.lock  held by one process
+     feeds/          pinned roots and states of feeds that are synced on schedule
 """
 
 import json
@@ -33,7 +34,8 @@ from attestation.trust import Role, TrustedKey, TrustRoot, encode_trust, parse_t
 from audit.durable import fsync_folder, write_durably
 
 LAYOUT_VERSION = 1
-RESERVED_NAMES = frozenset({"appliance", "log"})
+INTAKE = "intake"  # the publisher's name of the site itself: it releases what it imports from git
+RESERVED_NAMES = frozenset({"appliance", "log", INTAKE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,10 @@ class Home:
         return self.root / "quarantine"
 
     @property
+    def feeds_dir(self) -> Path:
+        return self.root / "feeds"
+
+    @property
     def trust_dir(self) -> Path:
         return self.root / "trust"
 
@@ -90,6 +96,12 @@ class Home:
         if not path.exists():
             raise HomeError(f"{name} has no signing key in this home; `assay people add {name}` makes one")
         return load_claim_key(path)
+
+    def intake_signer(self, *, now: datetime) -> FileSigner:
+        """The site's own publisher key, made and trusted at first use."""
+        signer = _load_or_create(self.keys_dir / f"{INTAKE}.pem")
+        _trust_key(self, name=INTAKE, role=Role.PUBLISHER, public_pem=signer.public_pem, valid_from=now)
+        return signer
 
     def trust_files(self) -> dict[str, bytes]:
         """The trust root as the files an auditor gets; their digest is the pin."""
@@ -138,12 +150,23 @@ class Home:
     @contextmanager
     def worker_lock(self) -> Iterator[None]:
         """Held by the one worker of this home. Raises HomeError if another one runs."""
-        descriptor = os.open(self.root / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with self._lock("worker.lock", otherwise="another worker is running on this home"):
+            yield
+
+    @contextmanager
+    def sync_lock(self) -> Iterator[None]:
+        """Held by whoever takes champions in. Raises HomeError if somebody else does."""
+        with self._lock("sync.lock", otherwise="champions are being synced or imported by another process"):
+            yield
+
+    @contextmanager
+    def _lock(self, name: str, *, otherwise: str) -> Iterator[None]:
+        descriptor = os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             flock(descriptor, LOCK_EX | LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise HomeError(f"{self.root}: another worker is running on this home") from error
+            raise HomeError(f"{self.root}: {otherwise}") from error
         try:
             yield
         finally:
@@ -192,8 +215,7 @@ def add_person(home: Home, *, name: str, role: Role, now: datetime) -> FileSigne
     Whoever operates the home can sign with it. Where four eyes must be two people's, the key stays with its
     owner and `trust_person` takes the public half.
     """
-    path = home.keys_dir / f"{_person(name)}.pem"
-    signer = load_claim_key(path) if path.exists() else create_claim_key(path)
+    signer = _load_or_create(home.keys_dir / f"{_person(name)}.pem")
     trust_person(home, name=name, role=role, public_pem=signer.public_pem, valid_from=now)
     return signer
 
@@ -206,11 +228,15 @@ def trust_person(home: Home, *, name: str, role: Role, public_pem: bytes, valid_
     """
     if role is Role.APPLIANCE:
         raise HomeError("the role appliance is the appliance's own; people are approvers or publishers")
+    return _trust_key(home, name=_person(name), role=role, public_pem=public_pem, valid_from=valid_from)
+
+
+def _trust_key(home: Home, *, name: str, role: Role, public_pem: bytes, valid_from: datetime) -> TrustedKey:
     key = TrustedKey(
         key_id=load_public_key(public_pem).key_id,
         pem=public_pem,
         role=role,
-        name=_person(name),
+        name=name,
         valid_from=valid_from,
     )
     trust = home.trust()
@@ -221,6 +247,10 @@ def trust_person(home: Home, *, name: str, role: Role, public_pem: bytes, valid_
             return known
     _write_trust(home, TrustRoot(keys=(*trust.keys, key), log_vkey=trust.log_vkey))
     return key
+
+
+def _load_or_create(path: Path) -> FileSigner:
+    return load_claim_key(path) if path.exists() else create_claim_key(path)
 
 
 def _person(name: str) -> str:

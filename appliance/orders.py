@@ -2,10 +2,31 @@
 
 from sqlalchemy import Connection
 
+from appliance.adoption import ChampionState, ChampionStatus, status_of
+from appliance.defaults import CHANNEL_OF_TASK, default_for
 from appliance.domain import Order
 from appliance.errors import ForbiddenError, InvalidOrderError, NotFoundError
 from appliance.store import artifacts, champions
 from appliance.store.artifacts import ArtifactKind
+
+
+def resolve_champion(conn: Connection, champion: str | None, *, task_type: str) -> str:
+    """The champion that an order is for: the one it names, or the default of its task type.
+
+    Raises InvalidOrderError if it names none and nobody set a default.
+    """
+    if champion is not None:
+        return champion
+    channel = CHANNEL_OF_TASK.get(task_type)
+    default = None if channel is None else default_for(conn, channel=channel, task_type=task_type)
+    if default is None:
+        raise InvalidOrderError(
+            f"the order names no champion, and there is no default for {task_type[:80]}",
+            checked="champion",
+            found="none",
+            wanted="the digest of an adopted champion, or a default for this task type",
+        )
+    return default.champion
 
 
 def check_order(conn: Connection, order: Order, *, submitter: str) -> None:
@@ -20,9 +41,8 @@ def check_order(conn: Connection, order: Order, *, submitter: str) -> None:
         raise _refusal("champion", order.champion, found="no such champion") from error
     admitted = champions.admitted(conn, order.champion)
     if admitted is None:
-        decision = champions.newest_decision(conn, order.champion)
-        reasons = "; ".join(decision.reasons) if decision else "nobody decided about it yet"
-        raise _refusal("champion", order.champion, found=f"{champion.name} is not admitted: {reasons}")
+        found = f"{champion.name} is not admitted: {_why_not(status_of(conn, champion))}"
+        raise _refusal("champion", order.champion, found=found)
     if submitter.casefold() in {approver.casefold() for approver in admitted.approvers}:
         raise ForbiddenError(
             f"{submitter} approved {champion.name}: another person must submit runs with it",
@@ -32,6 +52,13 @@ def check_order(conn: Connection, order: Order, *, submitter: str) -> None:
         )
     _check_artifact(conn, "base_model", order.base_model, ArtifactKind.MODEL)
     _check_artifact(conn, "dataset", order.dataset, ArtifactKind.DATASET)
+
+
+def _why_not(status: ChampionStatus) -> str:
+    reasons = "; ".join(status.reasons) or "nobody decided about it yet"
+    if status.state in (ChampionState.HELD, ChampionState.REVOKED):
+        return f"{status.state} by {status.decided_by}: {reasons}"
+    return reasons
 
 
 def _check_artifact(conn: Connection, part: str, digest: str, kind: ArtifactKind) -> None:

@@ -1,8 +1,14 @@
-"""Is a champion really admitted? Decided from signatures, since the database is only where they are kept."""
+"""Is a champion really admitted? Decided from signatures, since the database is only where they are kept.
+
+Covered: rows that were invented or changed, approvals that were added or taken away since the decision.
+Not covered: that a later hold or revocation is missing; what is not there has no signature. For this the rows
+and the log are asked, either of which stops a champion (appliance.store.decisions, appliance.recorded).
+"""
 
 from appliance.attest import AdmittedChampion
 from appliance.errors import AdmissionError
 from attestation.claims import Claim, Kind, open_claim
+from attestation.digest import sha256_hex
 from attestation.errors import AttestationError
 from attestation.predicates import CHAMPION_ADMITTED
 from attestation.trust import TrustRoot
@@ -29,6 +35,11 @@ def check_permission(champion: AdmittedChampion, trust: TrustRoot, *, submitter:
     _demand(policies == [champion.policy_sha256], "the admission names another policy set than the database")
     _demand(CHAMPION_ADMITTED in admission.predicate["properties"], "the admission does not admit")
     _demand(bool(approvals), "there is no approval")
+    counted = {approval["sha256"] for approval in admission.predicate["approvals"]}
+    _demand(
+        counted == {sha256_hex(bundle) for bundle in champion.approval_bundles},
+        "the admission counted other approvals than those that are here",
+    )
     for approval in approvals:
         _check_approval(approval, champion, submitter=submitter, proposer=admission.predicate["proposedBy"])
 

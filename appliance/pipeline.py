@@ -248,7 +248,7 @@ def _cancel(run: Run, ports: Ports) -> Move | None:
         if facts is not None and facts.phase is not JobPhase.ENDED:
             ports.launcher.cancel(job_id)
             return None
-    reason = f"cancelled by {run.cancel_requested_by}"
+    reason = run.reason or f"cancelled by {run.cancel_requested_by}"
     return Move(to=RunState.CANCELLED, detail={"reason": reason}, fields={"reason": reason})
 
 

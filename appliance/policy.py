@@ -107,7 +107,16 @@ def _reason(rule: Mapping[str, Any], facts: Mapping[str, Any]) -> Reason | None:
     if rule["effect"] != "forbid":
         return None
     notes = rule["annotations"]
-    got = facts.get(notes.get("fact", ""), "nothing")
-    return Reason(
-        rule=notes["id"], got=f"{notes.get('fact', 'fact')} = {got}", wanted=notes.get("wanted", "?")
-    )
+    # One rule may weigh several facts: all of them are told.
+    got = ", ".join(f"{name} = {_shown(facts.get(name))}" for name in notes.get("fact", "fact").split())
+    return Reason(rule=notes["id"], got=got, wanted=notes.get("wanted", "?"))
+
+
+def _shown(fact: object) -> str:
+    match fact:
+        case None:
+            return "nothing"
+        case list():
+            return " ".join(map(str, fact)) or "none"
+        case _:
+            return str(fact)

@@ -7,19 +7,24 @@ about a run, and nothing of it is started, that the log contradicts.
 from collections.abc import Mapping
 from typing import Final
 
-from appliance.domain import Run
-from appliance.errors import EvidenceError
+from appliance.domain import Run, RunState
+from appliance.errors import AdmissionError, EvidenceError
 from appliance.evaluation import parse_metrics
 from appliance.ports import Ports
 from appliance.store.engine import reading
 from appliance.store.runs import order_detail
 from attestation.checkpoint import open_checkpoint
 from attestation.merkle import leaf_hash, verify_inclusion
+from attestation.times import format_time
 from attestation.tlogproof import parse_proof
 from audit.event import Event, EventKind
-from audit.store import events_of
+from audit.store import LoggedEvent, events_of
 
 Record = Mapping[EventKind, Event]
+# Of the run's champion, not of the run: while the newest of these in the log is one of the first two, nothing
+# starts with it, even if the rows that say so were deleted.
+_STOPPING: Final = frozenset({EventKind.CHAMPION_HELD, EventKind.CHAMPION_REVOKED})
+_DECIDING: Final = _STOPPING | {EventKind.CHAMPION_RELEASED}
 _ONCE: Final = frozenset(
     {EventKind.RUN_SUBMITTED, EventKind.RUN_PLACED, EventKind.RUN_HARVESTED, EventKind.RUN_EVALUATED}
 )
@@ -28,13 +33,16 @@ _ONCE: Final = frozenset(
 def read_record(run: Run, ports: Ports) -> Record | None:
     """The run's events, each proved to stand under the signed head; None while some are not there yet.
 
+    With them the event that stops its champion, if the log has one: proved too, though its absence cannot be.
     Raises EvidenceError if an event that happens once is there twice, VerificationError for a false proof.
     """
     ports.log.sequence(ports.clock.now())
     with reading(ports.engine) as connection:
         events = [logged.event for logged in events_of(connection, run.id)]
+        stopping = _stopping(events_of(connection, run.order.champion))
+    events += stopping
     receipts = ports.log.receipts([event.encode() for event in events])
-    if not events or receipts is None:
+    if len(events) == len(stopping) or receipts is None:
         return None
     vkey = ports.home.trust().log_vkey
     record: dict[EventKind, Event] = {}
@@ -49,7 +57,12 @@ def read_record(run: Run, ports: Ports) -> Record | None:
 
 
 def check_record(run: Run, record: Record) -> None:
-    """Return if `run` is what its log entries say. Raises EvidenceError naming the first difference."""
+    """Return if `run` is what its log entries say, and if it may start, should it not have yet.
+
+    Raises EvidenceError naming the first difference, AdmissionError if the log has its champion stopped.
+    """
+    if run.state is RunState.PLACED:
+        _check_not_stopped(record)
     submitted = _event(run, record, EventKind.RUN_SUBMITTED)
     _same(run, "submitter", run.submitted_by, submitted.actor)
     _same(run, "submission", run.submitted_at, submitted.at)
@@ -63,6 +76,22 @@ def check_record(run: Run, record: Record) -> None:
         evaluated = _event(run, record, EventKind.RUN_EVALUATED)
         losses = parse_metrics(run.metrics).losses_sha256
         _same(run, "losses", losses, evaluated.detail.get("losses"))
+
+
+def _stopping(about_champion: tuple[LoggedEvent, ...]) -> list[Event]:
+    """The newest hold that was not released, and any revocation."""
+    decided = [logged.event for logged in about_champion if logged.event.kind in _DECIDING]
+    revoked = [event for event in decided if event.kind is EventKind.CHAMPION_REVOKED][:1]
+    return revoked or [event for event in decided[-1:] if event.kind in _STOPPING]
+
+
+def _check_not_stopped(record: Record) -> None:
+    for kind in _STOPPING & record.keys():
+        event = record[kind]
+        raise AdmissionError(
+            f"champion {event.detail.get('name', event.subject)} was {kind.partition(':')[2]} by {event.actor}"
+            f" at {format_time(event.at)}: {event.detail.get('reason')}"
+        )
 
 
 def recorded_text(run: Run, record: Record, kind: EventKind, name: str) -> str:

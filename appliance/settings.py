@@ -27,6 +27,9 @@ class Settings:
     output_mib: int = 1024
     needed_free_mib: int = 2048
     poll_interval_s: float = 0.1
+    keyless_trust: Path | None = None
+    keyless_identity: str = ""
+    keyless_issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,12 @@ def _host(text: str) -> str:
     return text
 
 
+def _text(text: str) -> str:
+    if not 0 < len(text) <= 1000 or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
 _SETTINGS: Final[Mapping[str, _Setting]] = {
     "home": _Setting(
         meaning="folder with database, keys, store and evidence", parse=_path, wanted="a folder"
@@ -98,6 +107,21 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "poll_interval_s": _Setting(
         meaning="seconds the worker waits when nothing moved", parse=_seconds, wanted="0.05…60 seconds"
     ),
+    "keyless_trust": _Setting(
+        meaning="sigstore trusted root or client trust configuration; with it keyless signatures are verified",
+        parse=_path,
+        wanted="a file",
+    ),
+    "keyless_identity": _Setting(
+        meaning="who must have made a champion's archive, as the certificate names them",
+        parse=_text,
+        wanted="an identity",
+    ),
+    "keyless_issuer": _Setting(
+        meaning="who must have said so: the issuer of the certificate's identity",
+        parse=_text,
+        wanted="a URL",
+    ),
 }
 
 
@@ -113,7 +137,15 @@ def parse_settings(environ: Mapping[str, str], **flags: str | None) -> Settings:
     for name, flag in flags.items():
         if flag is not None:
             texts[name] = (f"--{name.replace('_', '-')}", flag)
-    return Settings(**{name: _parse(name, source, text) for name, (source, text) in texts.items()})
+    settings = Settings(**{name: _parse(name, source, text) for name, (source, text) in texts.items()})
+    if settings.keyless_trust is not None and not (settings.keyless_identity and settings.keyless_issuer):
+        # Anybody has some identity: a signature by nobody in particular says nothing.
+        raise SettingsError(
+            "ASSAY_KEYLESS_TRUST is set, ASSAY_KEYLESS_IDENTITY or ASSAY_KEYLESS_ISSUER is not: wanted all three",
+            checked="environment",
+            wanted="all three, or none",
+        )
+    return settings
 
 
 def settings_table() -> str:
@@ -128,6 +160,8 @@ def settings_table() -> str:
 
 
 def _shown(default: object) -> str:
+    if default is None or default == "":
+        return "unset"
     if isinstance(default, Path) and default.is_relative_to(SOURCE):
         return f"SOURCE/{default.relative_to(SOURCE)}"
     return str(default)

@@ -1,96 +1,291 @@
-"""Champions from a signed feed: fetched, pinned, taken into the store, proposed, logged."""
+"""Champions from any source: fetched, pinned, inspected, taken into the store, proposed, logged.
 
-from dataclasses import replace
+Whoever syncs or imports proposes, and so cannot approve.
+"""
+
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+from appliance.adoption import MAX_REASON_CHARS, checked_reason, revoke_tree
 from appliance.assembly import Appliance
-from appliance.errors import AdmissionError
+from appliance.champion_report import Inspect
+from appliance.errors import AdmissionError, HomeError
 from appliance.home import checked_name
-from appliance.store import champions
+from appliance.people import intake_signer
+from appliance.proposing import Intake, complete, take_in
+from appliance.store import champions, decisions
 from appliance.store.champions import ChampionRow
+from appliance.store.engine import reading
+from appliance.store.inspections import OriginKind
+from attestation.statement import Subject
+from attestation.times import format_time
 from audit.event import Event, EventKind
-from audit.store import enqueue
+from audit.store import enqueue, events_of
+from tournament_sync.archive import ArchiveSource
+from tournament_sync.champion import Champion, Channel, ContractEpoch, ReleaseOffer
+from tournament_sync.errors import SourceUnavailableError
+from tournament_sync.feed.client import KeylessBundle
+from tournament_sync.feed.keyless import verify_keyless
+from tournament_sync.feed.revocations import Revocation
 from tournament_sync.folder import FolderSource
-from tournament_sync.snapshot import Snapshot
+from tournament_sync.inspection.run import inspect_tree
+from tournament_sync.intake import take_git
+from tournament_sync.release import ReleaseFacts, sign_release
+from tournament_sync.source import Source
 from tournament_sync.sync import Refusal, SyncReport, sync_once
+from tournament_sync.tournament.crosscheck import crosscheck
+from tournament_sync.tournament.details import TournamentDetails
+
+
+@runtime_checkable
+class RevokingSource(Protocol):
+    """A source that also says which of its champions shall not be used any more."""
+
+    def revocations(self) -> tuple[Revocation, ...]:
+        """All of them. Raises SourceUnavailableError."""
+
+
+@runtime_checkable
+class KeylessSource(Protocol):
+    """A source that may have a keyless signature over a champion's archive."""
+
+    def keyless(self, champion: Champion) -> KeylessBundle | None:
+        """The bundle, not verified. Raises ReleaseError."""
+
+
+def sync_source(
+    appliance: Appliance,
+    source: Source,
+    *,
+    actor: str,
+    kind: OriginKind = OriginKind.FEED,
+    location: str = "",
+    inspect: Inspect = inspect_tree,
+) -> SyncReport:
+    """One pass over `source`; `actor` proposes whatever is new there, and revokes what the source revokes.
+
+    Refused champions are audit events and stand in the report; they keep no other champion out.
+    Raises SourceUnavailableError if the source cannot be read, HomeError if `actor` is no plain name or another
+    pass is under way.
+    """
+    intake = Intake(
+        actor=checked_name(actor),
+        kind=kind,
+        location=location,
+        inspect=inspect,
+        keyless_identity=lambda champion: _keyless_identity(appliance, source, champion),
+    )
+    with appliance.home.sync_lock():
+        return _look(appliance, source, intake)
 
 
 def sync_feed(appliance: Appliance, feed: Path, *, actor: str) -> SyncReport:
-    """One pass over the folder `feed`; `actor` proposes whatever is new there.
+    """One pass over the folder `feed`, a feed of signed releases without TUF."""
+    return sync_source(appliance, FolderSource(feed), actor=actor, location=str(feed))
 
-    Refused champions are audit events and stand in the report; they keep no other champion out.
-    Raises SourceUnavailableError if the feed cannot be read, HomeError if `actor` is no plain name.
+
+def import_archive(
+    appliance: Appliance, path: Path, *, actor: str, inspect: Inspect = inspect_tree
+) -> SyncReport:
+    """Take the one champion of an import archive, by the rules of `sync_source`."""
+    return sync_source(
+        appliance,
+        ArchiveSource(path),
+        actor=actor,
+        kind=OriginKind.ARCHIVE,
+        location=str(path),
+        inspect=inspect,
+    )
+
+
+def import_git(
+    appliance: Appliance,
+    url: str,
+    commit: str,
+    *,
+    name: str,
+    channel: Channel,
+    contract_epoch: ContractEpoch,
+    actor: str,
+    details: TournamentDetails | None,
+    without: Collection[str] = frozenset(),
+    inspect: Inspect = inspect_tree,
+) -> SyncReport:
+    """Take commit `commit` at `url` as the champion `name`, released by this site's own publisher key.
+
+    `without` names the links of its tree that are left out, which the release then says.
+    With `details`, what the tournament's API said, they are compared and the findings kept beside the report.
+    Raises as `sync_source`, RefusedError for what may not be taken, PublishError for a name that is none.
     """
     checked_name(actor)
-    with appliance.engine.connect() as connection:
-        known = {c.name: c.manifest_sha256 for c in champions.list_champions(connection)}
-    appliance.home.quarantine_dir.mkdir(exist_ok=True, mode=0o700)
-    report = sync_once(
-        FolderSource(feed),
-        known=known,
-        quarantine=appliance.home.quarantine_dir,
-        trust=appliance.home.trust(),
-        now=appliance.clock.now(),
-    )
-    new, refused = [], list(report.refused)
-    for snapshot in report.new:
-        proposed = _propose(appliance, snapshot, actor=actor)
-        if proposed.name == snapshot.champion.name:
-            new.append(snapshot)
-        else:
-            refused.append(
-                Refusal(name=snapshot.champion.name, reason=f"its tree is here already, as {proposed.name}")
+    with appliance.home.sync_lock():
+        taken = take_git(url, commit, into=_quarantine(appliance) / commit, without=without)
+        found = None
+        if details is not None:
+            found = crosscheck(
+                details, repository=name, commit=commit, competed_commit=taken.competed_commit, origin=url
             )
-    for refusal in refused:
-        _record_refusal(appliance, refusal, actor=actor)
-    return replace(report, new=tuple(new), refused=tuple(refused))
+        facts = ReleaseFacts(
+            name=name,
+            channel=channel,
+            contract_epoch=contract_epoch,
+            tournament=None if found is None else found.facts,
+        )
+        signer = intake_signer(appliance, actor=actor)
+        bundle = sign_release(taken, facts, signer=signer, now=appliance.clock.now())
+        intake = Intake(
+            actor=actor,
+            kind=OriginKind.GIT,
+            location=url,
+            inspect=inspect,
+            keyless_identity=lambda _: "",
+            crosscheck=found,
+            details=details,
+        )
+        offer = ReleaseOffer(name=name, bundle=bundle)
+        return _sync(appliance, _Listed(found=(offer,), files=_fetch_again), intake)
+
+
+def record_break_glass(
+    appliance: Appliance, location: str, *, reference_time: datetime, actor: str, reason: str
+) -> None:
+    """Log, before it is done, that `actor` has an expired feed count as if it were `reference_time`, and why."""
+    event = Event(
+        kind=EventKind.SOURCE_BREAK_GLASS,
+        subject=location,
+        actor=checked_name(actor),
+        at=appliance.clock.now(),
+        detail={"as_of": format_time(reference_time), "reason": checked_reason(reason)},
+    )
+    with appliance.engine.begin() as connection:
+        enqueue(connection, event)
 
 
 def champion_named(appliance: Appliance, name: str) -> ChampionRow:
     """The champion with that name. Raises AdmissionError if none was synced."""
-    with appliance.engine.connect() as connection:
+    with reading(appliance.engine) as connection:
         for champion in champions.list_champions(connection):
             if champion.name == name:
                 return champion
     raise AdmissionError(f"no champion {name} was synced")
 
 
-def _propose(appliance: Appliance, snapshot: Snapshot, *, actor: str) -> ChampionRow:
-    """The champion of this tree as the store has it: an earlier proposal stands, whatever its name."""
-    # The store's copy is what is approved and run; quarantine only saves fetching again.
-    manifest = appliance.store.put(snapshot.folder)
-    champion, now = snapshot.champion, appliance.clock.now()
-    row = ChampionRow(
-        manifest_sha256=manifest.root_sha256,
-        name=champion.name,
-        channel=champion.channel.value,
-        commit=champion.commit,
-        tree=champion.tree,
-        contract_epoch=champion.contract_epoch.value,
-        release_bundle=champion.bundle,
-        proposed_by=actor,
-        proposed_at=now,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listed:
+    """A source that was looked at once: its offers, and where their files come from."""
+
+    found: tuple[ReleaseOffer, ...]
+    files: Callable[[Champion, Path], bytes]
+
+    def offers(self) -> tuple[ReleaseOffer, ...]:
+        """See Source."""
+        return self.found
+
+    def fetch(self, champion: Champion, into: Path) -> bytes:
+        """See Source."""
+        return self.files(champion, into)
+
+
+def _look(appliance: Appliance, source: Source, intake: Intake) -> SyncReport:
+    """One look at a source: what it revokes, before anything of that is taken, then what it offers."""
+    offers = source.offers()
+    if isinstance(source, RevokingSource):
+        _apply_revocations(appliance, source.revocations(), intake)
+    return _sync(appliance, _Listed(found=offers, files=source.fetch), intake)
+
+
+def _sync(appliance: Appliance, source: Source, intake: Intake) -> SyncReport:
+    with reading(appliance.engine) as connection:
+        known = {c.name: c for c in champions.list_champions(connection)}
+    report = sync_once(
+        source,
+        known={name: champion.manifest_sha256 for name, champion in known.items()},
+        quarantine=_quarantine(appliance),
+        trust=appliance.home.trust(),
+        now=appliance.clock.now(),
     )
-    event = Event(
-        kind=EventKind.CHAMPION_SYNCED,
-        subject=manifest.root_sha256,
-        actor=actor,
-        at=now,
-        detail={"name": champion.name, "commit": champion.commit, "tree": champion.tree},
+    new, refused = [], list(report.refused)
+    for snapshot in report.new:
+        why_not = take_in(appliance, snapshot, intake)
+        if why_not is None:
+            new.append(snapshot)
+        else:
+            refused.append(Refusal(name=snapshot.champion.name, reason=why_not))
+    for name in report.known:
+        complete(appliance, known[name], intake)
+    for snapshot in new:  # what is recorded is never fetched again; two releases may have had one commit
+        shutil.rmtree(snapshot.folder.parent, ignore_errors=True)
+    for refusal in refused:
+        _record_refusal(appliance, refusal, actor=intake.actor)
+    return replace(report, new=tuple(new), refused=tuple(refused))
+
+
+def _fetch_again(champion: Champion, _: Path) -> bytes:
+    """For files that are in quarantine already: asked only if somebody took them away meanwhile."""
+    raise SourceUnavailableError(f"{champion.commit} was removed from quarantine: import it again")
+
+
+def _keyless_identity(appliance: Appliance, source: Source, champion: Champion) -> str:
+    """Who made the archive, if the source has a keyless signature and the site says whose it expects."""
+    settings = appliance.settings
+    if settings.keyless_trust is None or not isinstance(source, KeylessSource):
+        return ""
+    signed = source.keyless(champion)
+    if signed is None:
+        return ""
+    try:
+        trust = settings.keyless_trust.read_bytes()
+    except OSError as error:
+        raise HomeError(f"the root for keyless signatures cannot be read: {error}") from error
+    verify_keyless(
+        signed.bundle,
+        signed.artifact_sha256,
+        trust=trust,
+        identity=settings.keyless_identity,
+        issuer=settings.keyless_issuer,
     )
-    with appliance.engine.begin() as connection:
-        if champions.add(connection, row):
-            enqueue(connection, event)
-        return champions.get(connection, manifest.root_sha256)
+    return settings.keyless_identity
+
+
+def _apply_revocations(appliance: Appliance, revocations: tuple[Revocation, ...], intake: Intake) -> None:
+    with reading(appliance.engine) as connection:
+        new = [
+            entry
+            for entry in revocations
+            if not decisions.is_revoked(connection, entry.manifest_root, tree=entry.tree)
+        ]
+    for entry in new:
+        reason = f"its feed revoked it at {format_time(entry.revoked_at)}: {entry.reason}"
+        revoke_tree(
+            appliance,
+            Subject(name=entry.name, sha256=entry.manifest_root),
+            tree=entry.tree,
+            actor=intake.actor,
+            reason=reason[:MAX_REASON_CHARS],
+        )
 
 
 def _record_refusal(appliance: Appliance, refusal: Refusal, *, actor: str) -> None:
+    """Log it, unless the last thing logged of that name is the same refusal: passes repeat every hour."""
+    subject, reason = refusal.name[:120] or "unnamed", refusal.reason[:MAX_REASON_CHARS]
     event = Event(
         kind=EventKind.CHAMPION_REFUSED,
-        subject=refusal.name[:120] or "unnamed",
+        subject=subject,
         actor=actor,
         at=appliance.clock.now(),
-        detail={"reason": refusal.reason[:2000]},
+        detail={"reason": reason},
     )
     with appliance.engine.begin() as connection:
+        logged = events_of(connection, subject)
+        if logged and logged[-1].event.detail == {"reason": reason}:
+            return
         enqueue(connection, event)
+
+
+def _quarantine(appliance: Appliance) -> Path:
+    appliance.home.quarantine_dir.mkdir(exist_ok=True, mode=0o700)
+    return appliance.home.quarantine_dir

@@ -13,6 +13,7 @@ from appliance.errors import ApplianceError, StaleRunError
 from appliance.pipeline import advance
 from appliance.ports import Ports
 from appliance.store import runs
+from appliance.sync_child import ScheduledSync
 from attestation.errors import AttestationError
 from audit.errors import AuditError
 from runner.errors import RunnerError
@@ -25,9 +26,28 @@ RETRY_AFTER_S = 5.0
 def work(ports: Ports, *, poll_interval_s: float, should_stop: Callable[[], bool]) -> None:
     """Advance runs until `should_stop`. A step that this machine hinders is tried again later.
 
+    Sources that are due are synced beside, in a process that nothing here waits for.
     At most one process per home may do this (`Home.worker_lock`).
     """
     ports.home.remove_unfinished()
+    scheduled = ScheduledSync(ports)
+    try:
+        _work(ports, scheduled, poll_interval_s=poll_interval_s, should_stop=should_stop)
+    finally:
+        scheduled.stop()
+
+
+def sequence_pending(ports: Ports) -> None:
+    """Put what waits in the outbox into the log; a failure is told and tried again with the next round."""
+    try:
+        ports.log.sequence(ports.clock.now())
+    except (ApplianceError, AttestationError, AuditError, OSError) as error:
+        log.error("audit log cannot be extended, will be tried again: %s", error)
+
+
+def _work(
+    ports: Ports, scheduled: ScheduledSync, *, poll_interval_s: float, should_stop: Callable[[], bool]
+) -> None:
     retry_at: dict[str, float] = {}
     while not should_stop():
         moved = False
@@ -40,16 +60,9 @@ def work(ports: Ports, *, poll_interval_s: float, should_stop: Callable[[], bool
                 log.error("run=%s state=%s cannot go on, will be tried again: %s", run.id, run.state, error)
                 retry_at[run.id] = time.monotonic() + RETRY_AFTER_S
         sequence_pending(ports)
+        scheduled.tend()
         if not moved:
             time.sleep(poll_interval_s)
-
-
-def sequence_pending(ports: Ports) -> None:
-    """Put what waits in the outbox into the log; a failure is told and tried again with the next round."""
-    try:
-        ports.log.sequence(ports.clock.now())
-    except (ApplianceError, AttestationError, AuditError, OSError) as error:
-        log.error("audit log cannot be extended, will be tried again: %s", error)
 
 
 def _advance_logged(run: Run, ports: Ports) -> bool:

@@ -22,17 +22,55 @@ from appliance.ports import SystemClock
 from appliance.settings import settings_table
 from appliance.waiting import Capacity
 from audit.event import EventKind
+from tournament_sync.inspection.rules import RULES as INSPECTION_RULES
+from tournament_sync.tournament.rules import RULES as TOURNAMENT_RULES
 
 DOCS: Final = Path(__file__).parent
 _PLACE: Final = re.compile(r"<!-- generated: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 # What each event says, and of what; its detail is told where it is not plain.
 EVENTS: Final[Mapping[EventKind, tuple[str, str]]] = {
-    EventKind.CHAMPION_SYNCED: ("manifest", "fetched from a feed, pinned, stored, proposed by the actor"),
-    EventKind.CHAMPION_REFUSED: ("name", "a release of the feed was not taken; `reason`"),
+    EventKind.CHAMPION_SYNCED: (
+        "manifest",
+        "fetched, pinned, stored, proposed by the actor; `origin` is the kind of source",
+    ),
+    EventKind.CHAMPION_REFUSED: (
+        "name",
+        "a release was not taken; `reason`; told once while the reason stays the same",
+    ),
     EventKind.CHAMPION_APPROVED: ("manifest", "the actor signed an approval; `approval`, `policy`"),
     EventKind.CHAMPION_ADMITTED: ("manifest", "the policy allows it; `admission` is the signed verdict"),
-    EventKind.CHAMPION_DENIED: ("manifest", "the policy refuses it; `rules` are those that did"),
+    EventKind.CHAMPION_DENIED: (
+        "manifest",
+        "the policy refuses it; `rules` are those that did, `decision` is the signed refusal",
+    ),
+    EventKind.CHAMPION_INSPECTED: (
+        "manifest",
+        "its files were inspected; `report` is the report's digest, the rest counts its findings",
+    ),
+    EventKind.CHAMPION_CROSSCHECKED: (
+        "manifest",
+        "compared with what the tournament's API says; `details` is the digest of that, `findings` a count",
+    ),
+    EventKind.CHAMPION_HELD: ("manifest", "nothing new starts with it; `reason`, `decision`"),
+    EventKind.CHAMPION_RELEASED: ("manifest", "its hold is over; `reason`, `decision`"),
+    EventKind.CHAMPION_REVOKED: (
+        "manifest",
+        "never to run again, nor its `tree` under another name; `reason`, `decision`, and how many runs it ended",
+    ),
+    EventKind.CHAMPION_DEFAULT: (
+        "manifest",
+        "orders of `task` that name no champion get it, in `channel`",
+    ),
+    EventKind.SOURCE_ADDED: (
+        "location",
+        "synced from now on, on schedule; `root` is the pinned root's digest",
+    ),
+    EventKind.SOURCE_REMOVED: ("location", "synced no more"),
+    EventKind.SOURCE_BREAK_GLASS: (
+        "location",
+        "an expired feed was made to count as if it were `as_of`; `reason`; somebody reviews this",
+    ),
     EventKind.PERSON_TRUSTED: ("person", "a key was trusted for a role"),
     EventKind.MODEL_IMPORTED: ("manifest", "a base model was taken into the store"),
     EventKind.DATASET_IMPORTED: ("manifest", "rows were checked, split and taken into the store"),
@@ -86,7 +124,17 @@ def commands() -> str:
     return _table(("Command", "Does"), rows)
 
 
+def findings() -> str:
+    """Every rule of inspection and comparison."""
+    rules = {name: (rule.severity, rule.why) for name, rule in INSPECTION_RULES.items()} | dict(
+        TOURNAMENT_RULES
+    )
+    rows = [f"| `{name}` | {severity} | {why} |" for name, (severity, why) in sorted(rules.items())]
+    return "\n".join(["| Rule | Severity | Why it matters |", "|---|---|---|", *rows, ""])
+
+
 GENERATORS: Final[Mapping[str, Callable[[], str]]] = {
+    "findings": findings,
     "settings": settings_table,
     "commands": commands,
     "events": events,

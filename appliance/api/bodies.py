@@ -9,8 +9,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.domain import Order, Run, RunState
+from appliance.dossier import ChampionLine
 from appliance.waiting import Capacity, why_waiting
 from audit.store import LoggedEvent
+from tournament_sync.champion import Channel
 
 Sha256 = Annotated[
     str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the manifest, lower-case hex")
@@ -31,11 +33,14 @@ PHASES: Final[Mapping[RunState, str]] = {
 
 
 class OrderBody(BaseModel):
-    """An order: which champion trains which base model on which dataset, for how long."""
+    """An order: which champion trains which base model on which dataset, for how long.
+
+    Without a champion it is the default of the task type.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    champion: Sha256
+    champion: Sha256 | None = None
     base_model: Sha256
     dataset: Sha256
     hours_to_complete: float = Field(
@@ -43,17 +48,21 @@ class OrderBody(BaseModel):
     )
     task_type: Literal["InstructTextTask"] = "InstructTextTask"
 
-    def to_order(self) -> Order:
-        """The same as a value of the domain."""
-        return Order(**self.model_dump())
+    def to_order(self, *, champion: str) -> Order:
+        """The same as a value of the domain, for the champion that it means."""
+        return Order(**{**self.model_dump(), "champion": champion})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A run as clients see it. `waiting` says why it is not being placed; `links` are what there is to fetch."""
+    """A run as clients see it. `waiting` says why it is not being placed; `links` are what there is to fetch.
+
+    `champion_revoked`: whoever uses the model should know that its champion was revoked since.
+    """
 
     id: str
     order: Order
+    champion_revoked: bool
     state: RunState
     phase: str
     waiting: str | None
@@ -74,6 +83,53 @@ class RunPage:
 
     runs: tuple[RunView, ...]
     next: str | None
+
+
+class ReasonBody(BaseModel):
+    """Why; it becomes part of what is signed and logged."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"reason": "reads the evaluator's rows"}]},
+    )
+
+    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class DefaultBody(BaseModel):
+    """What orders of a channel and task type get that name no champion."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {"channel": "text", "task_type": "InstructTextTask", "champion": "god-text-reference"}
+            ]
+        },
+    )
+
+    channel: Channel
+    task_type: Annotated[str, Field(min_length=1, max_length=80)]
+    champion: Annotated[str, Field(min_length=1, max_length=100, description="name or manifest digest")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChampionPage:
+    """Some champions, oldest proposal first. `next` continues behind them, as `after`; None at the end."""
+
+    champions: tuple[ChampionLine, ...]
+    next: str | None
+    attribution: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionView:
+    """What became of a champion. `stopped` are runs that will not start or are being ended by the worker."""
+
+    champion: ChampionLine
+    stopped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +159,17 @@ class LogPage:
     ended: bool
 
 
-def run_view(run: Run, others: tuple[Run, ...], *, capacity: Capacity, free_bytes: int) -> RunView:
-    """`run` among the unfinished `others`, as clients see it."""
+def run_view(
+    run: Run, others: tuple[Run, ...], *, is_revoked: bool, capacity: Capacity, free_bytes: int
+) -> RunView:
+    """`run` among the unfinished `others`, as clients see it; `is_revoked`: its champion."""
     path = f"/v1/runs/{run.id}"
     parts = ["events", "logs", *(("evidence", "model") if run.state is RunState.LOGGED else ())]
     rivals = tuple(other for other in others if other.id != run.id)
     return RunView(
         id=run.id,
         order=run.order,
+        champion_revoked=is_revoked,
         state=run.state,
         phase=_phase(run),
         waiting=why_waiting(run, rivals, capacity=capacity, free_bytes=free_bytes),

@@ -11,7 +11,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from appliance.errors import AdmissionError, ApplianceError, InvalidOrderError
+from appliance.errors import AdmissionError, ApplianceError, ArtifactError, InvalidOrderError
+from tournament_sync.errors import SyncError
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def problem_of(error: ApplianceError) -> Problem:
 def install_handlers(app: FastAPI) -> None:
     """Make every error of `app` a problem: ours, unknown routes, malformed requests, bugs."""
     app.add_exception_handler(ApplianceError, _answer_ours)
+    app.add_exception_handler(SyncError, _answer_stored)
     app.add_exception_handler(HTTPException, _answer_framework)
     app.add_exception_handler(RequestValidationError, _answer_malformed)
     app.add_exception_handler(Exception, _answer_bug)
@@ -74,6 +76,11 @@ def _answer_ours(request: Request, error: Exception) -> Response:
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("path=%s code=%s %s", request.url.path, error.code, error)
     return problem_response(problem_of(error))
+
+
+def _answer_stored(request: Request, error: Exception) -> Response:
+    """No request fetches anything, so what cannot be read is what this home keeps."""
+    return _answer_ours(request, ArtifactError(str(error)))
 
 
 def _answer_framework(_request: Request, error: Exception) -> Response:

@@ -22,6 +22,7 @@ NOUNS: Final = (
     "worker",
     "runs",
     "champions",
+    "feed",
     "inputs",
     "tokens",
     "log",

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli.champions import ActorOption
-from appliance.cli.options import HomeOption, OutputOption, read_settings
+from appliance.cli.options import ActorOption, HomeOption, OutputOption, read_settings
 from appliance.cli.output import Format, print_facts, print_json, print_table, talk
 
 models = typer.Typer(help="Base models.", no_args_is_help=True)

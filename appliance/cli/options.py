@@ -23,6 +23,12 @@ TokenFileOption = Annotated[
     Path | None,
     typer.Option("--token-file", metavar="FILE", help="File with the API token; else ASSAY_TOKEN."),
 ]
+ActorOption = Annotated[
+    str, typer.Option("--as", metavar="NAME", help="Who does this; the log has the name.")
+]
+ChampionArgument = Annotated[
+    str, typer.Argument(metavar="CHAMPION", help="Its name, or the digest of its manifest.")
+]
 OutputOption = Annotated[Format, typer.Option("--output", "-o", help="Text for people, JSON for programs.")]
 DEFAULT_URL = "http://127.0.0.1:8470"
 

@@ -2,20 +2,28 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from threading import Timer
+from typing import Any, Final
 
 from appliance.errors import (
     ApiError,
+    ConflictError,
     ForbiddenError,
     HomeError,
+    InvalidOrderError,
     PolicyError,
     SettingsError,
     UnauthorizedError,
     UnreachableError,
 )
 from runner.errors import RunnerError
+from tournament_sync.errors import SourceUnavailableError
+
+QUIET_S: Final = 2.0  # what takes longer is told, so that nobody thinks it hangs
 
 
 class Format(StrEnum):
@@ -41,7 +49,7 @@ def exit_code_of(error: Exception) -> int:
             return 4
         case ApiError(answer_status=status):
             return 3 if status >= 500 else 1
-        case HomeError() | PolicyError() | UnreachableError() | RunnerError():
+        case HomeError() | PolicyError() | UnreachableError() | RunnerError() | SourceUnavailableError():
             return 3
         case _:
             return 1
@@ -50,6 +58,45 @@ def exit_code_of(error: Exception) -> int:
 def print_json(value: Any) -> None:  # Any: plain JSON
     """One JSON document."""
     print(json.dumps(value, indent=2))
+
+
+def print_bytes(document: bytes) -> None:
+    """A document whose digest counts: verbatim, without a line feed behind it."""
+    sys.stdout.buffer.write(document)
+    sys.stdout.buffer.flush()
+
+
+def read_small(path: Path, *, max_bytes: int) -> bytes:
+    """The whole of a file that a person named. Raises InvalidOrderError if it is larger, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise InvalidOrderError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > max_bytes:
+        raise InvalidOrderError(f"{path} is over the limit of {max_bytes} bytes")
+    return content
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write `content` to a file that does not exist yet. Raises ConflictError."""
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except OSError as error:
+        raise ConflictError(f"{path} cannot be written: {error.strerror}; give a new file") from error
+
+
+@contextmanager
+def progress(doing: str, *, quiet_s: float = QUIET_S) -> Iterator[None]:
+    """Say on stderr what goes on, once it has taken two seconds."""
+    timer = Timer(quiet_s, talk, (f"{doing} …",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def print_facts(facts: Mapping[str, object]) -> None:

@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 @runs.command("submit")
 def submit(
     *,
-    champion: Annotated[str, typer.Option(metavar="SHA256", help="An admitted champion.")],
+    champion: Annotated[
+        str | None, typer.Option(metavar="SHA256", help="An adopted champion; else the task type's default.")
+    ] = None,
     base_model: Annotated[str, typer.Option(metavar="SHA256", help="An imported base model.")],
     dataset: Annotated[str, typer.Option(metavar="SHA256", help="An imported dataset.")],
     hours: Annotated[float, typer.Option(help="Training time in hours.")],
@@ -35,7 +37,9 @@ def submit(
     """Submit an order; prints the run's id."""
     import uuid
 
-    order = {"champion": champion, "base_model": base_model, "dataset": dataset, "hours_to_complete": hours}
+    order: dict[str, object] = {"base_model": base_model, "dataset": dataset, "hours_to_complete": hours}
+    if champion is not None:
+        order["champion"] = champion
     run = open_client(url, token_file).submit(order, idempotency_key=key or str(uuid.uuid4()))
     if output is Format.JSON:
         print_json(run)

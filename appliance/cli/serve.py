@@ -29,19 +29,17 @@ def serve(
 
     from appliance.api.deps import Services
     from appliance.app import create_app, new_run_id
-    from appliance.assembly import capacity_of
-    from appliance.home import open_home
-    from appliance.ports import SystemClock
-    from appliance.store.engine import open_database
+    from appliance.assembly import capacity_of, open_appliance
 
     settings = read_settings(home=home, listen_host=host, listen_port=port)
-    opened = open_home(settings.home)
+    appliance = open_appliance(settings)
     services = Services(
-        engine=open_database(opened.db_path),
-        home=opened,
+        engine=appliance.engine,
+        home=appliance.home,
         capacity=capacity_of(settings),
-        clock=SystemClock(),
+        clock=appliance.clock,
         new_run_id=new_run_id,
+        appliance=appliance,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     config = uvicorn.Config(create_app(services), log_config=None, server_header=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.status import Status
 
-from appliance.admission import admit, approve
+from appliance.adoption import adopt, approve
 from appliance.assembly import Appliance, open_appliance
 from appliance.cli.client import ApiClient
 from appliance.demo.offline import verify_command, verify_offline, without_network
@@ -126,12 +126,12 @@ def sync_reference_champion(appliance: Appliance, feed: Path) -> ChampionRow:
 
 
 def admit_champion(appliance: Appliance, champion: ChampionRow, screen: Screen) -> None:
-    refused = admit(appliance, champion, actor=SUBMITTER)
+    refused = adopt(appliance, champion, actor=SUBMITTER)
     if not refused.allowed:
         screen.fact(f"before the approval: {refused.reasons[0]}")
         reason = "reference champion of this version, read whole"
         approve(appliance, champion, approver=APPROVER, printed_name="Olu Approver", reason=reason)
-        decision = admit(appliance, champion, actor=SUBMITTER)
+        decision = adopt(appliance, champion, actor=SUBMITTER)
         if not decision.allowed:
             raise AdmissionError(f"refused: {'; '.join(map(str, decision.reasons))}")
     screen.fact(f"approved by {APPROVER} and admitted under policy sha256:{refused.policy_sha256[:16]}…")

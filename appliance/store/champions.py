@@ -9,9 +9,11 @@ from sqlalchemy import Connection, Row, insert, select
 
 from appliance.attest import AdmittedChampion
 from appliance.errors import NotFoundError
+from appliance.store import decisions
 from appliance.store.tables import admission as admission_table
 from appliance.store.tables import approval as approval_table
 from appliance.store.tables import champion as champion_table
+from appliance.store.tables import counted_approval as counted_table
 from attestation.digest import sha256_hex
 
 
@@ -42,8 +44,9 @@ class Approval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionDecision:
-    """One decision about a champion. `bundle` is the signed verdict; refusals have none."""
+    """One decision of the policy about a champion. `bundle` is the signed verdict or refusal."""
 
+    number: int
     policy_sha256: str
     allowed: bool
     reasons: tuple[str, ...]
@@ -86,6 +89,13 @@ def list_champions(conn: Connection) -> tuple[ChampionRow, ...]:
     return tuple(_champion(row) for row in conn.execute(select(champion_table).order_by(*order)))
 
 
+def of_tree(conn: Connection, tree: str) -> frozenset[str]:
+    """Manifests of the champions with that git tree."""
+    return frozenset(
+        conn.scalars(select(champion_table.c.manifest_sha256).where(champion_table.c.tree == tree))
+    )
+
+
 def add_approval(
     conn: Connection,
     manifest_sha256: str,
@@ -94,11 +104,11 @@ def add_approval(
     policy_sha256: str,
     bundle: bytes,
     approved_at: datetime,
-) -> None:
-    """Keep a signed approval; the very same bytes are kept once."""
+) -> bool:
+    """Keep a signed approval. False if the very same bytes are kept already."""
     sha256 = sha256_hex(bundle)
     if conn.execute(select(approval_table.c.sha256).where(approval_table.c.sha256 == sha256)).first():
-        return
+        return False
     conn.execute(
         insert(approval_table).values(
             sha256=sha256,
@@ -109,18 +119,14 @@ def add_approval(
             approved_at=approved_at,
         )
     )
+    return True
 
 
 def approvals(conn: Connection, manifest_sha256: str) -> tuple[Approval, ...]:
     """The champion's approvals, oldest first."""
     query = select(approval_table).where(approval_table.c.champion == manifest_sha256)
     rows = conn.execute(query.order_by(approval_table.c.approved_at, approval_table.c.sha256))
-    return tuple(
-        Approval(
-            approver=r.approver, policy_sha256=r.policy_sha256, bundle=r.bundle, approved_at=r.approved_at
-        )
-        for r in rows
-    )
+    return tuple(_approval(row) for row in rows)
 
 
 def add_admission(
@@ -133,12 +139,14 @@ def add_admission(
     bundle: bytes | None,
     decided_by: str,
     decided_at: datetime,
+    approvals: Sequence[str] = (),
 ) -> None:
-    """Keep a decision; from now on it is the one that counts."""
+    """Keep a decision; from now on it is the one that counts. `approvals`: digests of the bundles it counted."""
     if allowed and bundle is None:
         raise ValueError("an admission without its signed verdict proves nothing")
-    conn.execute(
-        insert(admission_table).values(
+    number = conn.execute(
+        insert(admission_table)
+        .values(
             champion=manifest_sha256,
             policy_sha256=policy_sha256,
             allowed=allowed,
@@ -147,7 +155,10 @@ def add_admission(
             decided_by=decided_by,
             decided_at=decided_at,
         )
-    )
+        .returning(admission_table.c.number)
+    ).scalar_one()
+    for sha256 in sorted(set(approvals)):
+        conn.execute(insert(counted_table).values(admission=number, approval=sha256))
 
 
 def newest_decision(
@@ -161,6 +172,7 @@ def newest_decision(
     if row is None:
         return None
     return AdmissionDecision(
+        number=row.number,
         policy_sha256=row.policy_sha256,
         allowed=row.allowed,
         reasons=tuple(row.reasons),
@@ -175,21 +187,17 @@ def admitted(
 ) -> AdmittedChampion | None:
     """The champion with all that admits it (admitted it `at` that time), None unless a decision allows it.
 
-    Only approvals that the decision could count are part of it: by others than the proposer, under the same
-    policy set, and not younger than the decision.
+    None too while it is held, and for ever once it is revoked (if it was, before `at`).
+    Only the approvals that the decision counted are part of it.
     Raises NotFoundError if there is no such champion.
     """
     champion = get(conn, manifest_sha256)
     decision = newest_decision(conn, manifest_sha256, at=at)
     if decision is None or not decision.allowed or decision.bundle is None:
         return None
-    counted = [
-        approval
-        for approval in approvals(conn, manifest_sha256)
-        if approval.policy_sha256 == decision.policy_sha256
-        and approval.approver != champion.proposed_by
-        and approval.approved_at <= decision.decided_at
-    ]
+    if decisions.block_of(conn, manifest_sha256, tree=champion.tree, before=at) is not None:
+        return None
+    counted = _counted(conn, decision.number)
     return AdmittedChampion(
         name=champion.name,
         manifest_sha256=champion.manifest_sha256,
@@ -204,6 +212,25 @@ def admitted(
     )
 
 
+def _counted(conn: Connection, admission: int) -> tuple[Approval, ...]:
+    query = (
+        select(approval_table)
+        .join(counted_table, counted_table.c.approval == approval_table.c.sha256)
+        .where(counted_table.c.admission == admission)
+        .order_by(approval_table.c.approved_at, approval_table.c.sha256)
+    )
+    return tuple(_approval(row) for row in conn.execute(query))
+
+
 # Any: rows of a Core select have no static column types.
+def _approval(row: Row[Any]) -> Approval:
+    return Approval(
+        approver=row.approver,
+        policy_sha256=row.policy_sha256,
+        bundle=row.bundle,
+        approved_at=row.approved_at,
+    )
+
+
 def _champion(row: Row[Any]) -> ChampionRow:
     return ChampionRow(**row._asdict())

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, select, update
 from sqlalchemy.engine import ExceptionContext
 
 from appliance.errors import HomeError
@@ -28,7 +28,7 @@ _OPERATOR_ERRORS: Final = {
 
 
 def open_database(path: Path) -> Engine:
-    """The database at `path`, with its tables made if it is new.
+    """The database at `path`, with its tables made if it is new, and those it lacks if it is of an older Assay.
 
     Raises HomeError if it cannot be used: a newer Assay made it, it is not ours, unwritable, full.
     """
@@ -69,6 +69,10 @@ def _prepare(conn: Connection, path: Path) -> None:
             found=str(found),
             wanted=str(SCHEMA_VERSION),
         )
+    if found < SCHEMA_VERSION:
+        # One transaction, and tables that are there stay as they are: a crash leaves the older home whole.
+        schema_version.metadata.create_all(conn)
+        conn.execute(update(schema_version).values(version=SCHEMA_VERSION))
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:

@@ -127,14 +127,16 @@ def move(
     return moved
 
 
-def request_cancel(conn: Connection, run_id: str, *, actor: str, now: datetime) -> Run:
-    """The run, cancelled at once if nothing was started, else marked for the worker to end it.
+def request_cancel(
+    conn: Connection, run_id: str, *, actor: str, now: datetime, why: str | None = None
+) -> Run:
+    """The run, cancelled at once if nothing was started, else marked for the worker to end it; `why`, if told.
 
     The mark counts as a move, so a step in flight cannot be applied past it. Asking again changes nothing.
     Raises NotFoundError, or ConflictError if it is too late.
     """
     is_this = run_table.c.id == run_id
-    reason = f"cancelled by {actor} before it started"
+    reason = why or f"cancelled by {actor} before it started"
     cancelled = _swap(
         conn,
         and_(is_this, run_table.c.state == RunState.SUBMITTED),
@@ -146,7 +148,7 @@ def request_cancel(conn: Connection, run_id: str, *, actor: str, now: datetime) 
     marked = _swap(
         conn,
         and_(is_this, run_table.c.state.in_(_CANCELLABLE), run_table.c.cancel_requested_by.is_(None)),
-        {"updated_at": now, "cancel_requested_by": actor},
+        {"updated_at": now, "cancel_requested_by": actor} | ({"reason": why} if why else {}),
     )
     if marked is not None:
         _record(conn, EventKind.RUN_CANCEL_REQUESTED, marked, actor=actor)

@@ -23,7 +23,9 @@ from sqlalchemy.types import TypeDecorator
 from attestation.times import format_time, parse_time
 from audit.store import metadata
 
-SCHEMA_VERSION: Final = 1  # counts released shapes of these tables
+# Counts released shapes of these tables. A new shape adds tables and leaves those that were released as they
+# are: a home of an older shape gets what it lacks when it is opened (appliance.store.engine).
+SCHEMA_VERSION: Final = 2
 
 
 class UtcText(TypeDecorator[datetime]):
@@ -115,9 +117,89 @@ admission = Table(
     Column("policy_sha256", _DIGEST, nullable=False),
     Column("allowed", Boolean, nullable=False),
     Column("reasons", JSON, nullable=False),
-    Column("bundle", LargeBinary),  # a signed verdict exists for admissions only
+    Column("bundle", LargeBinary),  # the signed verdict: null for refusals of shape 1, which were not signed
     Column("decided_by", _NAME, nullable=False),
     Column("decided_at", UtcText, nullable=False),
+)
+
+# The approvals that a decision counted, in it by digest.
+counted_approval = Table(
+    "counted_approval",
+    metadata,
+    Column("admission", ForeignKey("admission.number"), primary_key=True),
+    Column("approval", ForeignKey("approval.sha256"), primary_key=True),
+)
+
+# How a champion came to this site, and what came with it that its release does not hold.
+champion_origin = Table(
+    "champion_origin",
+    metadata,
+    Column("champion", ForeignKey("champion.manifest_sha256"), primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("location", Text, nullable=False),
+    Column("keyless_identity", Text, nullable=False),  # verified when it was taken; "" if there is none
+)
+
+# Every report is kept, since decisions name theirs; the newest of a champion counts.
+inspection = Table(
+    "inspection",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("champion", ForeignKey("champion.manifest_sha256"), nullable=False, index=True),
+    Column("report", LargeBinary, nullable=False),  # verbatim
+    Column("sha256", _DIGEST, nullable=False),
+    Column("inspected_at", UtcText, nullable=False),
+)
+
+# What the tournament's API said against it; every check is kept, the newest counts.
+crosscheck = Table(
+    "crosscheck",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("champion", ForeignKey("champion.manifest_sha256"), nullable=False, index=True),
+    Column("findings", LargeBinary, nullable=False),  # canonical JSON
+    Column("details_sha256", _DIGEST, nullable=False),
+    Column("checked_at", UtcText, nullable=False),
+)
+
+# Decisions of people: holds, their ends, revocations. No foreign key: a feed may revoke what never came here.
+champion_decision = Table(
+    "champion_decision",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("champion", _DIGEST, nullable=False, index=True),
+    Column("tree", String(40), nullable=False, index=True),
+    Column("name", _NAME, nullable=False),
+    Column("decision", String(20), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("bundle", LargeBinary, nullable=False),
+    Column("decided_by", _NAME, nullable=False),
+    Column("decided_at", UtcText, nullable=False),
+)
+
+champion_default = Table(
+    "champion_default",
+    metadata,
+    Column("channel", String(20), primary_key=True),
+    Column("task_type", _NAME, primary_key=True),
+    Column("champion", ForeignKey("champion.manifest_sha256"), nullable=False),
+    Column("set_by", _NAME, nullable=False),
+    Column("set_at", UtcText, nullable=False),
+)
+
+sync_source = Table(
+    "sync_source",
+    metadata,
+    Column("location", String(500), primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("root_sha256", _DIGEST, nullable=False),  # of the pinned root, whose bytes are in the home
+    Column("interval_s", Integer, nullable=False),
+    Column("added_by", _NAME, nullable=False),  # who proposes what comes from it
+    Column("next_at", UtcText, nullable=False, index=True),
+    Column("failures", Integer, nullable=False),  # in a row; a pass that was begun counts until it succeeds
+    Column("last_at", UtcText),
+    Column("last_result", Text),
+    Column("etag", Text),  # what the source called its state then
 )
 
 artifact = Table(

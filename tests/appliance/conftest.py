@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Engine, update
 
 from appliance.api.deps import Services
 from appliance.app import create_app
+from appliance.assembly import Appliance
 from appliance.domain import Order, Run, RunState
-from appliance.home import Home
+from appliance.home import Home, add_person, create_home, open_home
 from appliance.store import artifacts, champions, runs, tokens
 from appliance.store.artifacts import Artifact, ArtifactKind
 from appliance.store.champions import ChampionRow
@@ -22,7 +23,20 @@ from appliance.store.engine import open_database
 from appliance.store.tables import run as run_table
 from appliance.tokens import Role
 from appliance.waiting import Capacity
-from tests.appliance.world import START, FixedClock, World, build_world, copy_world, open_world
+from attestation.digest import sha256_hex
+from attestation.trust import Role as KeyRole
+from tests.appliance.world import (
+    APPROVER,
+    PUBLISHER,
+    START,
+    FixedClock,
+    World,
+    build_world,
+    copy_world,
+    open_appliance,
+    open_world,
+    propose,
+)
 
 CHAMPION, MODEL, DATASET = "c" * 64, "b" * 64, "d" * 64
 
@@ -122,6 +136,7 @@ def stock(conn: Connection) -> None:
         bundle=b"admission",
         decided_by="ada",
         decided_at=START,
+        approvals=[sha256_hex(b"approval")],
     )
     for kind, digest in ((ArtifactKind.MODEL, MODEL), (ArtifactKind.DATASET, DATASET)):
         artifacts.add(
@@ -154,6 +169,22 @@ def api(stocked: Engine, tmp_path: Path, clock: FixedClock) -> Api:
             new = tokens.create(conn, name=name, role=role, actor="root", now=START)
             built.secrets[role] = new.secret
     return built
+
+
+@pytest.fixture
+def appliance(tmp_path: Path) -> Iterator[Appliance]:
+    """A home with people, and nothing admitted."""
+    create_home(tmp_path / "home", name="test", now=START)
+    add_person(open_home(tmp_path / "home"), name=APPROVER, role=KeyRole.APPROVER, now=START)
+    add_person(open_home(tmp_path / "home"), name=PUBLISHER, role=KeyRole.PUBLISHER, now=START)
+    with open_appliance(tmp_path / "home", FixedClock()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def champion(appliance: Appliance) -> ChampionRow:
+    """Proposed, with a report that finds nothing."""
+    return propose(appliance)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from appliance.admission import admit, approve
+from appliance.adoption import adopt, approve
 from appliance.domain import LEGAL_MOVES, RunState
 from appliance.errors import ConflictError, EvidenceError, HomeError, StaleRunError
 from appliance.pipeline import STEPS, advance
@@ -329,7 +329,7 @@ def test_another_policy_after_the_order_changes_nothing_about_the_evidence(
     with world.ports.engine.connect() as conn:
         champion = champions.get(conn, world.order.champion)
     approve(stricter, champion, approver="olu", printed_name="Olu", reason="again")
-    assert admit(stricter, champion, actor=PROPOSER).allowed
+    assert adopt(stricter, champion, actor=PROPOSER).allowed
     assert world.settle().state is RunState.LOGGED
     assert world.verify().policy_sha256 == world.appliance.admission_policy().sha256
 

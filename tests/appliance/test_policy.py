@@ -1,5 +1,6 @@
 """The policy engine behind one pure function: default-deny, whatever is wrong with policy or facts."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,22 @@ ADMISSION = Path(__file__).parents[2] / "policies" / "admission"
 SET = load_policy(ADMISSION)
 FACTS: Mapping[str, Any] = {
     "release_signed": True,
+    "publisher": "feed",
+    "origin": "feed",
+    "keyless_identity": "",
     "tree_pinned": True,
     "licence": "Apache-2.0",
     "notice_present": True,
     "contract_epoch": "E4",
+    "supported_tasks": ["InstructTextTask"],
+    "inspected": True,
+    "findings": ["python-exec"],
+    "critical_findings": 0,
+    "high_findings": 0,
+    "age_days": 3,
     "approval_count": 1,
+    "held": False,
+    "revoked": False,
 }
 
 
@@ -56,6 +68,32 @@ def test_a_fact_that_nobody_asked_for_is_a_refusal() -> None:
 @pytest.mark.parametrize("count", [0, -1])
 def test_four_eyes_takes_one_approval_at_least(count: int) -> None:
     assert decided({**FACTS, "approval_count": count}) == (False, ["four-eyes"])
+
+
+def test_the_facts_here_are_those_of_the_schema() -> None:
+    context = json.loads(SET.schema)[""]["actions"]["admit_champion"]["appliesTo"]["context"]
+    assert context["attributes"].keys() == FACTS.keys()
+
+
+def test_a_rule_over_several_facts_tells_them_all() -> None:
+    decision = decide(SET, actor="ada", champion="c" * 64, facts={**FACTS, "high_findings": 2})
+    assert [str(reason) for reason in decision.reasons] == [
+        "high-findings-need-two: found high_findings = 2, approval_count = 1, findings = python-exec;"
+        " wanted no finding of severity high, or two approvals"
+    ]
+
+
+def test_rules_of_a_sites_own_can_ask_for_every_fact() -> None:
+    rule = b"""
+        @id("mine") forbid (principal, action, resource) unless {
+            context.publisher == "feed" && context.keyless_identity == "" && context.age_days >= 3
+            && context.supported_tasks.contains("InstructTextTask") && !context.findings.contains("x")
+        };"""
+    mine = with_rules(SET.files["champions.cedar"] + rule)
+    assert decided(FACTS, mine) == (True, [])
+    assert decided({**FACTS, "supported_tasks": []}, mine) == (False, ["mine"])
+    assert decided({**FACTS, "findings": ["y", "x"]}, mine) == (False, ["mine"])
+    assert decided({**FACTS, "age_days": 2}, mine) == (False, ["mine"])
 
 
 def test_every_broken_rule_is_told_in_order_of_name() -> None:

@@ -5,7 +5,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
+from appliance.adoption import hold, release_hold, revoke
 from appliance.domain import RunState
+from appliance.store import champions
+from appliance.store.champions import ChampionRow
+from appliance.store.engine import reading
 from tests.appliance.test_pipeline import bring_to
 from tests.appliance.world import World
 
@@ -95,6 +99,7 @@ def test_invented_admission_starts_nothing(world: World, tamper: Tamper) -> None
 
 def test_admission_without_its_approvals_starts_nothing(world: World, tamper: Tamper) -> None:
     world.submit()
+    tamper("DELETE FROM counted_approval")
     tamper("DELETE FROM approval")
     run = world.settle()
     assert run.state is RunState.FAILED
@@ -126,3 +131,44 @@ def test_changed_held_out_rows_are_not_evaluated(world: World) -> None:
     run = world.settle()
     assert run.state is RunState.FAILED
     assert "held-out.json" in (run.reason or "")
+
+
+# What the log says of the run's champion.
+
+
+def the_champion(world: World) -> ChampionRow:
+    with reading(world.ports.engine) as conn:
+        return champions.get(conn, world.order.champion)
+
+
+@pytest.mark.parametrize(
+    ("decide_so", "told"),
+    [(hold, "was held by cleo at 2026-11-21T02:00:00Z: wait"), (revoke, "was revoked by cleo")],
+    ids=["held", "revoked"],
+)
+def test_a_placed_run_is_not_started_once_the_log_stops_its_champion(
+    world: World, tamper: Tamper, decide_so: Callable[..., object], told: str
+) -> None:
+    bring_to(world, RunState.PLACED)
+    decide_so(world.appliance, the_champion(world), actor="cleo", reason="wait")
+    tamper("DELETE FROM champion_decision")
+    tamper("UPDATE run SET cancel_requested_by = NULL")
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert told in (run.reason or "")
+    assert world.launcher.poll(run.id) is None
+
+
+def test_a_hold_that_was_released_stops_nothing(world: World) -> None:
+    bring_to(world, RunState.PLACED)
+    hold(world.appliance, the_champion(world), actor="cleo", reason="wait")
+    release_hold(world.appliance, the_champion(world), actor="cleo", reason="go")
+    assert world.settle().state is RunState.LOGGED
+    world.verify()
+
+
+def test_a_hold_released_in_the_rows_alone_stops_still(world: World, tamper: Tamper) -> None:
+    bring_to(world, RunState.PLACED)
+    hold(world.appliance, the_champion(world), actor="cleo", reason="wait")
+    tamper("UPDATE champion_decision SET decision = 'released'")
+    assert world.settle().state is RunState.FAILED

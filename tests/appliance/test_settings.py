@@ -16,7 +16,11 @@ EXAMPLES = {
     "output_mib": ("64", 64),
     "needed_free_mib": ("10", 10),
     "poll_interval_s": ("0.5", 0.5),
+    "keyless_trust": ("/srv/root.json", Path("/srv/root.json")),
+    "keyless_identity": ("release@example.org", "release@example.org"),
+    "keyless_issuer": ("https://id.example.org", "https://id.example.org"),
 }
+KEYLESS = {f"ASSAY_{name.upper()}": EXAMPLES[name][0] for name in EXAMPLES if name.startswith("keyless")}
 
 
 def test_nothing_set_is_the_defaults() -> None:
@@ -26,7 +30,15 @@ def test_nothing_set_is_the_defaults() -> None:
 @pytest.mark.parametrize("name", [f.name for f in fields(Settings)])
 def test_every_setting_has_its_variable(name: str) -> None:
     text, value = EXAMPLES[name]
-    assert getattr(parse_settings({f"ASSAY_{name.upper()}": text}), name) == value
+    beside = KEYLESS if name.startswith("keyless") else {}
+    assert getattr(parse_settings(beside | {f"ASSAY_{name.upper()}": str(text)}), name) == value
+
+
+@pytest.mark.parametrize("missing", ["ASSAY_KEYLESS_IDENTITY", "ASSAY_KEYLESS_ISSUER"])
+def test_keyless_signatures_of_nobody_in_particular_are_refused(missing: str) -> None:
+    environ = {name: str(text) for name, text in KEYLESS.items() if name != missing}
+    with pytest.raises(SettingsError, match="wanted all three"):
+        parse_settings(environ)
 
 
 def test_flag_wins_over_variable() -> None:
@@ -52,6 +64,8 @@ def test_unknown_variable_is_refused_with_a_hint() -> None:
         ("POLL_INTERVAL_S", "0"),
         ("LISTEN_HOST", "http://x"),
         ("HOME", ""),
+        ("KEYLESS_IDENTITY", ""),
+        ("KEYLESS_ISSUER", "a\nb"),
     ],
 )
 def test_malformed_value_is_refused_by_name(name: str, text: str) -> None:

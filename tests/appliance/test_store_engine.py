@@ -2,9 +2,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select, text, update
+from sqlalchemy import Engine, inspect, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from appliance.errors import HomeError
+from appliance.store import champions
 from appliance.store.engine import open_database, reading
 from appliance.store.tables import SCHEMA_VERSION, schema_version
 
@@ -29,6 +31,51 @@ def test_refuses_home_of_a_newer_assay(engine: Engine, tmp_path: Path) -> None:
         conn.execute(update(schema_version).values(version=SCHEMA_VERSION + 1))
     with pytest.raises(HomeError, match=f"newer Assay: its schema is {SCHEMA_VERSION + 1}"):
         open_database(tmp_path / "assay.db")
+
+
+def test_a_home_of_an_older_assay_gets_the_tables_it_lacks_and_keeps_what_it_has(
+    stocked: Engine, tmp_path: Path
+) -> None:
+    """Shape 1 had none of the tables below, and the rest as it is."""
+    added = (
+        "counted_approval",
+        "champion_origin",
+        "inspection",
+        "crosscheck",
+        "champion_decision",
+        "champion_default",
+        "sync_source",
+    )
+    with stocked.begin() as conn:
+        for table in added:
+            conn.execute(text(f"DROP TABLE {table}"))
+        conn.execute(update(schema_version).values(version=1))
+        before = champions.list_champions(conn)
+    again = open_database(tmp_path / "assay.db")
+    with reading(again) as conn:
+        assert set(added) <= set(inspect(conn).get_table_names())
+        assert conn.scalars(select(schema_version.c.version)).all() == [SCHEMA_VERSION] == [2]
+        assert champions.list_champions(conn) == before
+        # An admission that counted no approvals by name admits to nothing: it is decided again.
+        admitted = champions.admitted(conn, before[0].manifest_sha256)
+    assert admitted is not None
+    assert admitted.approval_bundles == ()
+
+
+def test_an_upgrade_that_is_cut_short_leaves_the_older_home(stocked: Engine, tmp_path: Path) -> None:
+    with stocked.begin() as conn:
+        conn.execute(text("DROP TABLE sync_source"))
+        conn.execute(update(schema_version).values(version=1))
+        conn.execute(
+            text(
+                "CREATE TRIGGER cut BEFORE UPDATE ON schema_version BEGIN SELECT RAISE(ABORT, 'power cut'); END"
+            )
+        )
+    with pytest.raises(IntegrityError, match="power cut"):
+        open_database(tmp_path / "assay.db")
+    with reading(stocked) as conn:
+        assert "sync_source" not in inspect(conn).get_table_names()
+        assert conn.scalars(select(schema_version.c.version)).all() == [1]
 
 
 def test_refuses_database_of_another_program(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from appliance.admission import admit, approve
+from appliance.adoption import adopt, approve
 from appliance.artifacts import FolderStore
 from appliance.assembly import Appliance, take_evaluator
 from appliance.attest import RuntimeFacts
+from appliance.champion_report import record_report
 from appliance.domain import Order, Run
 from appliance.home import add_person, create_home, open_home
 from appliance.imports import import_dataset, import_model
@@ -19,10 +20,11 @@ from appliance.jobs import EVALUATION_OUTPUT
 from appliance.pipeline import advance
 from appliance.ports import Ports
 from appliance.settings import Settings
-from appliance.store import artifacts, champions, runs
+from appliance.store import artifacts, champions, inspections, runs
 from appliance.store.artifacts import ArtifactKind
 from appliance.store.champions import ChampionRow
 from appliance.store.engine import open_database, reading
+from appliance.store.inspections import ChampionOrigin, OriginKind
 from appliance.waiting import Capacity
 from appliance.worker import sequence_pending
 from attestation.bundle import sign_statement
@@ -34,13 +36,15 @@ from attestation.statement import Statement, Subject
 from attestation.times import format_time
 from attestation.trust import Role, trust_sha256
 from attestation.verify import Verified, verify_evidence
-from audit.event import Event
+from audit.event import Event, EventKind
 from audit.fsck import Finding, check_log
 from audit.log import AuditLog
-from audit.store import events_of
+from audit.store import enqueue, events_of
 from runner.launcher.fake import SUCCESS, FakeJob, FakeLauncher
 from runner.spec import Exit, Limits, Runtime, SandboxSpec
 from tests.runner.tensors import BASE, Named, ramp, write_adapter, write_model
+from tournament_sync.inspection import report as inspection
+from tournament_sync.inspection.report import InspectionReport
 
 START = datetime(2026, 11, 21, 2, 0, 0, tzinfo=UTC)  # when the fake's jobs run, too
 ROOT = Path(__file__).parents[2]
@@ -169,7 +173,7 @@ def build_world(root: Path) -> None:
     with open_appliance(root / "home", FixedClock()) as appliance:
         champion = propose(appliance)
         approve(appliance, champion, approver=APPROVER, printed_name="Olu Approver", reason="read whole")
-        assert admit(appliance, champion, actor=PROPOSER).allowed
+        assert adopt(appliance, champion, actor=PROPOSER).allowed
         model = write_model(root / "base", BASE)
         import_model(appliance, model, name="local/tiny", actor=PROPOSER)
         rows = [
@@ -187,14 +191,21 @@ def propose(
     name: str = "god-text-reference",
     signer: str = PUBLISHER,
     note: str | None = None,
+    published_at: datetime = START,
+    origin: str = "tree",
+    kind: OriginKind = OriginKind.FEED,
+    findings: tuple[inspection.Finding, ...] | None = (),
 ) -> ChampionRow:
-    """The reference champion as if synced from a feed, without git; with one more file if `note` is given."""
+    """The reference champion as if synced from a feed, without git; with one more file if `note` is given.
+
+    Its report has `findings`, or there is none if that is None.
+    """
     tree = appliance.home.root.parent / f"tree-{name}"
     shutil.copytree(REFERENCE, tree, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     if note is not None:
         (tree / "note.txt").write_text(note)
     manifest = appliance.store.put(tree)
-    commit, git_tree = "1" * 40, "2" * 40
+    commit, git_tree = "1" * 40, manifest.root_sha256[:40]
     statement = Statement(
         subjects=(Subject(name=name, sha256=manifest.root_sha256),),
         predicate_type=CHAMPION_RELEASE,
@@ -204,9 +215,13 @@ def propose(
             "commit": commit,
             "tree": git_tree,
             "contractEpoch": "E4",
+            "origin": origin,
             "licence": {"sha256": "a" * 64},
             "notice": {"sha256": "b" * 64},
-            "publishedAt": format_time(START),
+            "links": [],
+            "images": [],
+            "tournament": None,
+            "publishedAt": format_time(published_at),
         },
     )
     row = ChampionRow(
@@ -220,9 +235,59 @@ def propose(
         proposed_by=PROPOSER,
         proposed_at=appliance.clock.now(),
     )
+    synced = Event(
+        kind=EventKind.CHAMPION_SYNCED,
+        subject=row.manifest_sha256,
+        actor=PROPOSER,
+        at=row.proposed_at,
+        detail={"name": name, "origin": kind.value, "keyless": ""},
+    )
     with appliance.engine.begin() as conn:
-        champions.add(conn, row)
+        if champions.add(conn, row):
+            inspections.add_origin(
+                conn, ChampionOrigin(champion=row.manifest_sha256, kind=kind, location="feed")
+            )
+            enqueue(conn, synced)
+        if findings is not None:
+            report = report_of(row.manifest_sha256, findings=findings)
+            record_report(conn, report, actor=PROPOSER, at=row.proposed_at)
     return row
+
+
+def report_of(
+    manifest_sha256: str,
+    *,
+    findings: tuple[inspection.Finding, ...] = (),
+    capabilities: tuple[inspection.Capability, ...] = (),
+) -> InspectionReport:
+    """What an inspection that found only that might say; it can train on instructions."""
+    instruct = inspection.Capability(
+        task_type="InstructTextTask",
+        support=inspection.Support.YES,
+        dockerfile="dockerfiles/standalone-text-trainer.dockerfile",
+        entrypoint="scripts/text_trainer.py",
+        reason="its parser accepts it",
+    )
+    return InspectionReport(
+        version=inspection.REPORT_VERSION,
+        manifest_sha256=manifest_sha256,
+        licence=inspection.LicenceFacts(licence=None, notice=None, vendored=(), attribution="Gradients.io"),
+        epochs=("E4",),
+        epoch_reason="made up",
+        capabilities=(instruct, *capabilities),
+        base_images=(),
+        downloads=(),
+        needs=inspection.Needs(redis=False, writable_paths=(), minimum_rows=None, minimum_minutes=None),
+        tables=(),
+        files=inspection.FileCounts(files=1, size_bytes=1, python=1, shell=0, binaries=0, weights=0),
+        findings=inspection.sorted_findings(list(findings)),
+    )
+
+
+def finding(rule: str, severity: inspection.Severity) -> inspection.Finding:
+    return inspection.Finding(
+        rule=rule, severity=severity, file="scripts/x.py", line=3, found="exec(x)", why="it may do anything"
+    )
 
 
 @contextmanager

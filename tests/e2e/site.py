@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from appliance.admission import admit, approve
+from appliance.adoption import adopt, approve
 from appliance.assembly import Appliance, capacity_of, open_appliance, take_evaluator
 from appliance.attest import RuntimeFacts
 from appliance.cli.client import ApiClient
@@ -44,6 +44,7 @@ REFERENCE = Path(__file__).parents[2] / "deploy" / "champions" / "reference"
 HOSTILE = Path(__file__).parents[1] / "deploy" / "hostile"
 QUICK = Path(__file__).parent / "champions" / "changes_every_tensor.py"
 SUBMITTER, APPROVER, PUBLISHER = "ada", "olu", "feed-publisher"
+SECOND_APPROVER = "pia"
 GENEROUS_HOURS = 0.1
 RUN_DEADLINE_S = 150.0  # for whatever a test waits for; an idle machine needs seconds
 # Names in a home that mean: somebody was interrupted here.
@@ -110,11 +111,13 @@ class Site:
         return champion_named(self.appliance, name).manifest_sha256
 
     def admit_champion(self, name: str, *, script: Path | None = None) -> str:
-        """The same, approved by the second person and admitted."""
+        """The same, approved by the second person and admitted; by a third, too, if it is a strange one."""
         digest = self.sync_champion(name, script=script)
         champion = champion_named(self.appliance, name)
         approve(self.appliance, champion, approver=APPROVER, printed_name="Olu Approver", reason="read whole")
-        decision = admit(self.appliance, champion, actor=SUBMITTER)
+        if script is not None:  # hostile ones have findings that want two
+            approve(self.appliance, champion, approver=SECOND_APPROVER, printed_name="Pia", reason="read too")
+        decision = adopt(self.appliance, champion, actor=SUBMITTER)
         assert decision.allowed, decision.reasons
         return digest
 
@@ -215,7 +218,8 @@ def make_site(folder: Path, **settings: Any) -> Site:  # Any: fields of Settings
     """A new site in `folder` with a submitter, an approver and a publisher; no champions, no inputs."""
     now = SystemClock().now()
     home = create_home(folder / "home", name="e2e", now=now)
-    add_person(home, name=APPROVER, role=Role.APPROVER, now=now)
+    for name in (APPROVER, SECOND_APPROVER):
+        add_person(home, name=name, role=Role.APPROVER, now=now)
     add_person(home, name=PUBLISHER, role=Role.PUBLISHER, now=now)
     appliance = open_appliance(Settings(home=home.root, **settings))
     return Site(folder=folder, appliance=appliance, evaluator=take_evaluator(appliance))

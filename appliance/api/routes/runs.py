@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response, status
 from fastapi.responses import StreamingResponse
+from sqlalchemy import Connection
 
 from appliance.api.bodies import EventPage, LogPage, OrderBody, RunPage, RunView, event_view, run_view
 from appliance.api.deps import Services, ServicesDep, SubmitterDep, get_caller
@@ -12,8 +13,9 @@ from appliance.api.downloads import list_archive, read_log
 from appliance.domain import Run, RunState
 from appliance.errors import ForbiddenError, NotReadyError
 from appliance.jobs import job_ids
-from appliance.orders import check_order
+from appliance.orders import check_order, resolve_champion
 from appliance.store import runs
+from appliance.store.decisions import revoked_among
 from appliance.store.engine import reading
 from appliance.tokens import Token
 from audit.store import events_of
@@ -42,9 +44,15 @@ def submit_run(
     response: Response,
     idempotency_key: Key = None,
 ) -> RunView:
-    """Submit an order. 201 for a new run, 200 for one that this key made before."""
+    """Submit an order. 201 for a new run, 200 for one that this key made before.
+
+    Without a champion it is for the default of its task type; a repeated order is for the one of that time, and a
+    conflict if the default has changed since.
+    """
     run_id = services.new_run_id()
-    order = body.to_order()
+    with reading(services.engine) as conn:
+        champion = resolve_champion(conn, body.champion, task_type=body.task_type)
+    order = body.to_order(champion=champion)
     with services.engine.begin() as conn:
         run = runs.submit(
             conn,
@@ -56,11 +64,11 @@ def submit_run(
         )
         if run.id == run_id:  # an order taken before stays taken, whatever became of its champion
             check_order(conn, order, submitter=caller.name)
-        others = runs.unfinished(conn)
+        view = _views(conn, (run,), services)[0]
     if run.id != run_id:
         response.status_code = status.HTTP_200_OK
     response.headers["Location"] = f"/v1/runs/{run.id}"
-    return _view(run, others, services)
+    return view
 
 
 @router.get("")
@@ -70,19 +78,15 @@ def list_runs(
     """Runs, newest first; give `next` as `after` to go on."""
     with reading(services.engine) as conn:
         found = runs.list_runs(conn, limit=limit + 1, after=after)
-        others = runs.unfinished(conn)
-    page = found[:limit]
-    return RunPage(
-        runs=tuple(_view(run, others, services) for run in page),
-        next=page[-1].id if len(found) > limit else None,
-    )
+        page = found[:limit]
+        return RunPage(runs=_views(conn, page, services), next=page[-1].id if len(found) > limit else None)
 
 
 @router.get("/{run_id}")
 def get_run(run_id: str, services: ServicesDep) -> RunView:
     """One run: where it is, why it waits, what came of it."""
     with reading(services.engine) as conn:
-        return _view(runs.get(conn, run_id), runs.unfinished(conn), services)
+        return _views(conn, (runs.get(conn, run_id),), services)[0]
 
 
 @router.post("/{run_id}/cancel")
@@ -94,7 +98,7 @@ def cancel_run(run_id: str, services: ServicesDep, caller: SubmitterDep) -> RunV
     _handled_run(run_id, services, caller)
     with services.engine.begin() as conn:
         run = runs.request_cancel(conn, run_id, actor=caller.name, now=services.clock.now())
-        return _view(run, runs.unfinished(conn), services)
+        return _views(conn, (run,), services)[0]
 
 
 @router.get("/{run_id}/events")
@@ -186,6 +190,16 @@ def _archive(run: Run, services: Services, *, part: str, root: str, below: str) 
     return StreamingResponse(archive.stream(), media_type="application/x-tar", headers=headers)
 
 
-def _view(run: Run, others: tuple[Run, ...], services: Services) -> RunView:
-    free_bytes = services.home.free_bytes()
-    return run_view(run, others, capacity=services.capacity, free_bytes=free_bytes)
+def _views(conn: Connection, page: tuple[Run, ...], services: Services) -> tuple[RunView, ...]:
+    others, free_bytes = runs.unfinished(conn), services.home.free_bytes()
+    revoked = revoked_among(conn, {run.order.champion for run in page})
+    return tuple(
+        run_view(
+            run,
+            others,
+            is_revoked=run.order.champion in revoked,
+            capacity=services.capacity,
+            free_bytes=free_bytes,
+        )
+        for run in page
+    )

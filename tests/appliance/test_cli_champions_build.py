@@ -1,0 +1,121 @@
+"""`assay champions build` and `load`: an image is built once, pinned by a release, and loaded by that digest only."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.cli.image_pins import read_pins
+from tests.appliance.champion_cli import NAME, Site, assay, make_archive, make_site, make_tree
+from tests.appliance.world import PROPOSER, propose
+from tests.tournament_sync.images import BASE, import_base, tar_of, write_image
+from tournament_sync.images.tools import ImageTools, ask, usual_tools
+
+DOCKERFILE = "ops/docker/standalone-text-trainer.dockerfile"
+needs_podman = pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
+
+
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageTools]:
+    """podman's storage for every call that says nothing else, with the base image in it."""
+    with tempfile.TemporaryDirectory(prefix="podman-", dir="/tmp") as folder:
+        tools = replace(
+            usual_tools(),
+            root=Path(folder) / "storage",
+            run_root=Path(folder) / "run",
+            storage_driver="vfs",
+            timeout_s=120,
+        )
+        config = Path(folder) / "storage.conf"
+        config.write_text(
+            f'[storage]\ndriver = "vfs"\ngraphroot = "{tools.root}"\nrunroot = "{tools.run_root}"\n'
+        )
+        monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(config))
+        import_base(tools)
+        yield tools
+        ask(tools, "rmi", "--all", "--force", doing="cleaning up")
+
+
+def tree_with_dockerfile(tmp_path: Path) -> Path:
+    tree = make_tree(tmp_path)
+    (tree / DOCKERFILE).write_text(f"FROM {BASE}\nCOPY . /workspace\n")
+    return tree
+
+
+@needs_podman
+@pytest.mark.sandbox
+def test_built_here_pinned_in_the_feed_and_loaded_there(storage: ImageTools, tmp_path: Path) -> None:
+    site: Site = make_site(tmp_path)
+    (tmp_path / "publisher.pem").write_bytes((site.home / "keys" / "feed.pem").read_bytes())
+    (tmp_path / "publisher.pem").chmod(0o600)
+    tree, built = str(tree_with_dockerfile(tmp_path)), str(tmp_path / "built")
+    done = assay("champions", "build", tree, "--into", built, "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    (image,) = json.loads(done.stdout)["images"]
+    assert image["dockerfile"] == DOCKERFILE
+    assert image["bases"][0].startswith(BASE.partition(":")[0] + "@sha256:")
+    (pin,) = read_pins(tmp_path / "built")
+    assert pin.manifest == image["manifest_sha256"]
+
+    feed, keys = str(tmp_path / "feed"), ("--keys", str(tmp_path / "keys"))
+    assert assay("feed", "init", feed, *keys).exit_code == 0
+    released = ("--name", NAME, "--channel", "text", "--epoch", "E4")
+    signed = ("--sign-with", str(tmp_path / "publisher.pem"), "--images", built)
+    assert assay("feed", "add", feed, tree, *released, *signed, *keys).exit_code == 0
+    root = ("--root", str(tmp_path / "keys" / "root.json"))
+    assert site.assay("champions", "sync", feed, "--as", PROPOSER, *root).exit_code == 0
+    assert f"images        {DOCKERFILE} sha256:{pin.manifest}" in site.assay("champions", "show", NAME).stdout
+
+    loaded = site.assay("champions", "load", NAME, "--archive", image["archive"])
+    assert loaded.exit_code == 0, loaded.stderr
+    assert loaded.stdout.strip().endswith(f"@sha256:{pin.manifest}")
+
+
+@needs_podman
+@pytest.mark.sandbox
+def test_a_build_that_fails_pins_nothing(storage: ImageTools, tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    (tree / DOCKERFILE).write_text(f"FROM {BASE}\nRUN exit 7\n")
+    done = assay("champions", "build", str(tree), "--into", str(tmp_path / "built"))
+    assert (done.exit_code, DOCKERFILE in done.stderr) == (1, True)
+    assert list((tmp_path / "built").glob("*.pin.json")) == []
+
+
+def test_a_champion_without_dockerfiles_is_told(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    (tree / DOCKERFILE).unlink()
+    done = assay("champions", "build", str(tree), "--into", str(tmp_path / "built"))
+    assert (done.exit_code, "none of the contract's Dockerfiles" in done.stderr) == (1, True)
+    assert not (tmp_path / "built").exists()
+
+
+@pytest.mark.parametrize("dockerfile", ["../outside", "nothing", "run.sh"])
+def test_a_dockerfile_that_is_none_is_refused(tmp_path: Path, dockerfile: str) -> None:
+    words = ("--into", str(tmp_path / "built"), "--dockerfile", dockerfile)
+    done = assay("champions", "build", str(make_tree(tmp_path)), *words)
+    assert done.exit_code == 1
+    assert list(tmp_path.glob("built/*.pin.json")) == []
+
+
+def test_an_image_that_the_release_does_not_pin_is_not_loaded(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    archive = make_archive(tmp_path, site.publisher())
+    assert site.assay("champions", "import", str(archive), "--as", PROPOSER).exit_code == 0
+    image = write_image(tmp_path / "image.tar", [tar_of({"a": b"content"})])
+    done = site.assay("champions", "load", NAME, "--archive", str(image))
+    assert (done.exit_code, "pins no image sha256:" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", None])
+def test_what_is_no_image_is_not_loaded(tmp_path: Path, content: bytes | None) -> None:
+    site = make_site(tmp_path)
+    with site.opened() as appliance:
+        propose(appliance, published_at=site.now)
+    if content is not None:
+        (tmp_path / "image.tar").write_bytes(content)
+    done = site.assay("champions", "load", "god-text-reference", "--archive", str(tmp_path / "image.tar"))
+    assert (done.exit_code, done.stdout) == (1, "")
