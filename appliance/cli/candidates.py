@@ -6,7 +6,7 @@ Not covered: who published it; that only a home's trust root says.
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +70,14 @@ def tree_of(text: str, *, home: str | None, into: Path) -> Path:
         return appliance.store.path(find_champion(connection, text).manifest_sha256)
 
 
-def take(text: str, *, into: Path) -> "Taken":
+def take(text: str, *, into: Path, without: Collection[str] | None = None) -> "Taken":
     """The files of the folder, the archive or the commit that `text` names, in the quarantine folder `into`.
 
+    `without` names the links of a commit that are left out; None leaves out every one, for who only looks.
     Raises NotFoundError, SyncError.
     """
     from tournament_sync.archive import take_archive
-    from tournament_sync.intake import EVERY_LINK, take_git, take_tree
+    from tournament_sync.intake import take_git, take_tree
 
     path, git = Path(text), _GIT.fullmatch(text)
     with progress(f"taking {text}"):
@@ -85,7 +86,7 @@ def take(text: str, *, into: Path) -> "Taken":
         if path.is_file():
             return take_archive(path, into=into)
         if git is not None:
-            return take_git(git["url"], git["commit"], into=into, without=EVERY_LINK)
+            return take_git(git["url"], git["commit"], into=into, without=without)
     raise NotFoundError(f"{text[:200]!r} is nothing to look at; wanted {WANTED}")
 
 

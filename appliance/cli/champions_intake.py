@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from tournament_sync.sync import SyncReport
 
 
+LeaveOutOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="LINK", help="A symbolic link in it that you looked at; the release will say so."),
+]
+
+
 def register(champions: typer.Typer) -> None:
     """Add the verbs to the noun."""
     champions.command("import")(import_one)
@@ -29,12 +35,7 @@ def import_one(
     channel: Annotated[Channel | None, typer.Option(help="The tournament that it won.")] = None,
     epoch: Annotated[ContractEpoch | None, typer.Option(help="The contract that it was written for.")] = None,
     tournament: TournamentOption = None,
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LINK", help="A symbolic link in it that you looked at; the release will say so."
-        ),
-    ] = None,
+    leave_out: LeaveOutOption = None,
     home: HomeOption = None,
     output: OutputOption = Format.TEXT,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.cli.candidates import take
+from appliance.cli.champions_intake import LeaveOutOption
 from appliance.cli.feed_options import FeedArgument, KeysOption, PassphraseOption, read_passphrase
 from appliance.cli.output import progress, read_small, talk
 from appliance.cli.tournament_option import TournamentOption, read_tournament
@@ -41,6 +42,7 @@ def add(
     keyless: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Sigstore bundle over the archive, by an identity.")
     ] = None,
+    leave_out: LeaveOutOption = None,
     tournament: TournamentOption = None,
     passphrase_file: PassphraseOption = None,
 ) -> None:
@@ -54,9 +56,12 @@ def add(
         if sign_with is not None:
             archive = Path(scratch) / "released.champion.tar"
             facts = _facts(name, channel, epoch, images=tuple(images or ()))
-            _release(what, facts, sign_with, tournament=tournament, out=archive)
-        elif (name, channel, epoch, images, tournament) != (None, None, None, None, None):
-            raise typer.BadParameter("name, channel, epoch, images and tournament are for --sign-with")
+            without = frozenset(leave_out or ())
+            _release(what, facts, sign_with, tournament=tournament, without=without, out=archive)
+        elif any((name, channel, epoch, images, tournament, leave_out)):
+            raise typer.BadParameter(
+                "name, channel, epoch, images, tournament and leave-out are for --sign-with"
+            )
         with progress(f"adding {what}"):
             path = add_release(
                 folder,
@@ -85,14 +90,22 @@ def _facts(
     )
 
 
-def _release(what: str, facts: "ReleaseFacts", key: Path, *, tournament: str | None, out: Path) -> None:
+def _release(
+    what: str,
+    facts: "ReleaseFacts",
+    key: Path,
+    *,
+    tournament: str | None,
+    without: frozenset[str],
+    out: Path,
+) -> None:
     from appliance.keys.file import load_claim_key
     from appliance.ports import SystemClock
     from tournament_sync.archive import write_archive
     from tournament_sync.release import sign_release
 
     signer = load_claim_key(key)  # before anything is fetched
-    taken = take(what, into=out.parent / "taken")
+    taken = take(what, into=out.parent / "taken", without=without)
     release = sign_release(taken, _compared(facts, taken, tournament), signer=signer, now=SystemClock().now())
     write_archive(taken.folder.parent, release, out=out)
 
