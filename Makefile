@@ -20,6 +20,7 @@ demo: setup  ## set up, then run the main job: train in isolation, prove, verify
 
 # Whole files per process: fixtures that train a model are made once. Memory: each process may hold a torch.
 test: setup  ## set up, then run every check and every test
+	deploy/setup/system-packages --images
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
@@ -29,7 +30,7 @@ check: setup  ## formatting, lint, types, import contracts and the fast tests (u
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest -q -m "not sandbox and not training and not chaos"
+	.venv/bin/python -m pytest -q -m "not sandbox and not training and not chaos and not images"
 
 doctor: setup  ## try every hostile probe inside the real sandbox of this machine
 	.venv/bin/assay doctor

@@ -1,7 +1,6 @@
 """`assay champions build` and `load`: an image is built once, pinned by a release, and loaded by that digest only."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +15,6 @@ from tests.tournament_sync.images import BASE, import_base, tar_of, write_image
 from tournament_sync.images.tools import ImageTools, ask, usual_tools
 
 DOCKERFILE = "ops/docker/standalone-text-trainer.dockerfile"
-needs_podman = pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
 
 
 @pytest.fixture
@@ -46,8 +44,7 @@ def tree_with_dockerfile(tmp_path: Path) -> Path:
     return tree
 
 
-@needs_podman
-@pytest.mark.sandbox
+@pytest.mark.images
 def test_built_here_pinned_in_the_feed_and_loaded_there(storage: ImageTools, tmp_path: Path) -> None:
     site: Site = make_site(tmp_path)
     (tmp_path / "publisher.pem").write_bytes((site.home / "keys" / "feed.pem").read_bytes())
@@ -75,8 +72,7 @@ def test_built_here_pinned_in_the_feed_and_loaded_there(storage: ImageTools, tmp
     assert loaded.stdout.strip().endswith(f"@sha256:{pin.manifest}")
 
 
-@needs_podman
-@pytest.mark.sandbox
+@pytest.mark.images
 def test_a_build_that_fails_pins_nothing(storage: ImageTools, tmp_path: Path) -> None:
     tree = make_tree(tmp_path)
     (tree / DOCKERFILE).write_text(f"FROM {BASE}\nRUN exit 7\n")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -44,10 +43,7 @@ WORKDIR /workspace/scripts
 ENTRYPOINT ["python3", "text_trainer.py"]
 """
 
-pytestmark = [
-    pytest.mark.sandbox,
-    pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed"),
-]
+pytestmark = pytest.mark.images
 Champion = Callable[[str], Path]
 
 

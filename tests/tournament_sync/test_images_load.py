@@ -1,7 +1,6 @@
 """An image is loaded if it is the pinned one, and then only by its digest."""
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +15,6 @@ from tournament_sync.images.load import find_image, load_image
 from tournament_sync.images.oci import open_archive
 from tournament_sync.images.tools import ImageTools, ask
 
-needs_podman = pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can wrap a program that is not podman")
 UNUSED = ImageTools(podman="podman-that-is-not-there")
 
@@ -43,8 +41,7 @@ def images(tools: ImageTools) -> list[str]:
     return ask(tools, "images", "--all", "--quiet", doing="images").split()
 
 
-@pytest.mark.sandbox
-@needs_podman
+@pytest.mark.images
 def test_loads_the_pinned_image_once_and_names_it_by_digest(tools: ImageTools, archive: Path) -> None:
     pin = pin_of(archive)
     assert find_image(pin, tools=tools) is None
@@ -57,8 +54,7 @@ def test_loads_the_pinned_image_once_and_names_it_by_digest(tools: ImageTools, a
     assert images(tools) == before
 
 
-@pytest.mark.sandbox
-@needs_podman
+@pytest.mark.images
 def test_nothing_is_loaded_from_another_archive(tools: ImageTools, archive: Path, tmp_path: Path) -> None:
     other = write_image(tmp_path / "other.tar", [tar_of({"b": b"other"})])
     before = images(tools)
