@@ -1,0 +1,1 @@
+"""How champions of each contract epoch are started: arguments, environment, mounts, paths, resources."""
