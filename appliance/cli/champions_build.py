@@ -9,7 +9,7 @@ import typer
 from appliance.cli.candidates import tree_of
 from appliance.cli.image_pins import write_pin
 from appliance.cli.options import ChampionArgument, HomeOption, OutputOption, read_settings
-from appliance.cli.output import Format, print_facts, print_json, progress
+from appliance.cli.output import Format, print_facts, print_json, progress, talk
 
 
 def register(champions: typer.Typer) -> None:
@@ -64,16 +64,21 @@ def build(
     from appliance.errors import NotFoundError
     from tournament_sync.images.build import build_image, find_dockerfiles
     from tournament_sync.images.tools import usual_tools
+    from tournament_sync.images.version import check_podman
+    from tournament_sync.inspection.licences import ATTRIBUTION
 
-    rows = []
+    rows, tools = [], usual_tools()
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
         tree = tree_of(what, home=home, into=Path(scratch) / "taken")
         wanted = tuple(dockerfile or ()) or find_dockerfiles(tree)
         if not wanted:
             raise NotFoundError(f"{what} has none of the contract's Dockerfiles; name one with --dockerfile")
+        _check_stems(wanted)
+        if (advice := check_podman(tools)) is not None:
+            talk(advice)
         for one in wanted:
             with progress(f"building {one}"):
-                image = build_image(tree, one, into=into, tools=usual_tools())
+                image = build_image(tree, one, into=into, tools=tools)
             bases = [base.pinned for base in image.bases]
             files = {"archive": image.archive, "inventory": image.inventory, "pin": write_pin(image)}
             rows.append(
@@ -81,16 +86,33 @@ def build(
                 | {name: str(path) for name, path in files.items()}
             )
     if output is Format.JSON:
-        print_json({"images": rows})
+        print_json({"images": rows, "attribution": ATTRIBUTION})
         return
     for row in rows:
         print_facts({**row, "bases": ", ".join(row["bases"])})
+    print(f"built of champions by courtesy of {ATTRIBUTION}")
+
+
+def _check_stems(dockerfiles: tuple[str, ...]) -> None:
+    """Before hours of building: files of one name would be those of the last one only."""
+    from appliance.errors import InvalidOrderError
+    from tournament_sync.images.build import image_stem
+
+    seen: dict[str, str] = {}
+    for one in dockerfiles:
+        stem = image_stem(one)
+        if (other := seen.get(stem.casefold())) is not None:
+            raise InvalidOrderError(
+                f"{other} and {one}: the images of both would be called {stem}; build them into two folders"
+            )
+        seen[stem.casefold()] = one
 
 
 def load(
     name: ChampionArgument,
     archive: Annotated[Path, typer.Option(metavar="FILE", help="The OCI archive that was built elsewhere.")],
     home: HomeOption = None,
+    output: OutputOption = Format.TEXT,
 ) -> None:
     """Load an image that the champion's release pins, by digest; anything else is refused, nothing is built."""
     from appliance.assembly import open_appliance
@@ -107,4 +129,8 @@ def load(
     with progress(f"reading {archive}"):
         pin = pin_of(appliance, champion, manifest_sha256=open_archive(archive).manifest_sha256)
     with progress(f"loading {archive}"):
-        print(load_image(archive, pin=pin, tools=usual_tools()))
+        image = load_image(archive, pin=pin, tools=usual_tools())
+    if output is Format.JSON:
+        print_json({"champion": champion.name, "state": "loaded", "image": image})
+    else:
+        print(image)

@@ -1,5 +1,6 @@
 """What `champions build` leaves beside each image: its pin, for the release that is signed later."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,9 +26,10 @@ def write_pin(image: "BuiltImage") -> Path:
 
     fields = {name: getattr(image.pin, name) for name in _FIELDS}
     path = image.archive.with_name(image.archive.name.removesuffix(ARCHIVE_SUFFIX) + SUFFIX)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(canonical.encode(fields))
-    part.replace(path)
+    with tempfile.TemporaryDirectory(prefix=".pin-", dir=path.parent) as work:
+        part = Path(work) / path.name
+        part.write_bytes(canonical.encode(fields))
+        part.replace(path)  # replaces a link too, and never what it leads to
     return path
 
 

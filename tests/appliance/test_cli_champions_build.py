@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli.image_pins import read_pins
-from tests.appliance.champion_cli import NAME, Site, assay, make_archive, make_site, make_tree
+from appliance.cli.image_pins import read_pins, write_pin
+from tests.appliance.champion_cli import ATTRIBUTION, NAME, Site, assay, make_archive, make_site, make_tree
 from tests.appliance.world import PROPOSER, propose
 from tests.tournament_sync.images import BASE, import_base, tar_of, write_image
+from tournament_sync.champion import ImagePin
+from tournament_sync.images.build import BuiltImage
 from tournament_sync.images.tools import ImageTools, ask, usual_tools
 
 DOCKERFILE = "ops/docker/standalone-text-trainer.dockerfile"
@@ -53,6 +55,7 @@ def test_built_here_pinned_in_the_feed_and_loaded_there(storage: ImageTools, tmp
     done = assay("champions", "build", tree, "--into", built, "-o", "json")
     assert done.exit_code == 0, done.stderr
     (image,) = json.loads(done.stdout)["images"]
+    assert json.loads(done.stdout)["attribution"] == ATTRIBUTION
     assert image["dockerfile"] == DOCKERFILE
     assert image["bases"][0].startswith(BASE.partition(":")[0] + "@sha256:")
     (pin,) = read_pins(tmp_path / "built")
@@ -70,6 +73,8 @@ def test_built_here_pinned_in_the_feed_and_loaded_there(storage: ImageTools, tmp
     loaded = site.assay("champions", "load", NAME, "--archive", image["archive"])
     assert loaded.exit_code == 0, loaded.stderr
     assert loaded.stdout.strip().endswith(f"@sha256:{pin.manifest}")
+    again = site.assay("champions", "load", NAME, "--archive", image["archive"], "-o", "json")
+    assert json.loads(again.stdout) == {"champion": NAME, "state": "loaded", "image": loaded.stdout.strip()}
 
 
 @pytest.mark.images
@@ -94,7 +99,53 @@ def test_a_dockerfile_that_is_none_is_refused(tmp_path: Path, dockerfile: str) -
     words = ("--into", str(tmp_path / "built"), "--dockerfile", dockerfile)
     done = assay("champions", "build", str(make_tree(tmp_path)), *words)
     assert done.exit_code == 1
+    assert done.stderr.count("cannot be read") <= 1
     assert list(tmp_path.glob("built/*.pin.json")) == []
+
+
+def test_two_dockerfiles_of_one_name_are_refused_before_anything_is_built(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    other = "dockerfiles/" + Path(DOCKERFILE).name
+    (tree / other).parent.mkdir()
+    (tree / other).write_text("FROM scratch\nCOPY . /other\n")
+    words = ("--dockerfile", DOCKERFILE, "--dockerfile", other)
+    done = assay("champions", "build", str(tree), "--into", str(tmp_path / "built"), *words)
+    assert (done.exit_code, "would be called standalone-text-trainer" in done.stderr) == (1, True)
+    assert not (tmp_path / "built").exists()
+
+
+@pytest.mark.images
+def test_a_second_dockerfile_of_one_name_does_not_replace_the_first_ones_image(
+    storage: ImageTools, tmp_path: Path
+) -> None:
+    tree = tree_with_dockerfile(tmp_path)
+    other = "dockerfiles/" + Path(DOCKERFILE).name
+    (tree / other).parent.mkdir()
+    (tree / other).write_text(f"FROM {BASE}\nCOPY . /other\n")
+    words = ("champions", "build", str(tree), "--into", str(tmp_path / "built"), "--dockerfile")
+    done = assay(*words, DOCKERFILE)
+    assert done.exit_code == 0, done.stderr
+    before = {path: path.read_bytes() for path in (tmp_path / "built").iterdir()}
+    done = assay(*words, other)
+    assert (done.exit_code, "an earlier image is not replaced" in done.stderr) == (1, True)
+    assert {path: path.read_bytes() for path in (tmp_path / "built").iterdir()} == before
+    assert [pin.dockerfile for pin in read_pins(tmp_path / "built")] == [DOCKERFILE]
+
+
+def test_a_pin_is_written_through_no_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in ("a.pin.json", ".a.pin.json.part"):
+        (tmp_path / name).symlink_to(victim)
+    image = BuiltImage(
+        pin=ImagePin(dockerfile="a.dockerfile", manifest="1" * 64, archive="2" * 64, inventory="3" * 64),
+        archive=tmp_path / "a.oci.tar",
+        inventory=tmp_path / "a.cdx.json",
+        bases=(),
+    )
+    assert write_pin(image) == tmp_path / "a.pin.json"
+    assert not (tmp_path / "a.pin.json").is_symlink()
+    assert victim.read_text() == "mine"
 
 
 def test_an_image_that_the_release_does_not_pin_is_not_loaded(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.tournament_sync.images import (
     podman,
     sha256,
     tar_of,
+    write_image,
 )
 from tests.tournament_sync.registry import serving
 from tournament_sync.errors import BuildError
@@ -28,7 +29,7 @@ from tournament_sync.images.content import PackageKind, read_content
 from tournament_sync.images.load import load_image
 from tournament_sync.images.oci import open_archive, unpacked
 from tournament_sync.images.tar import TarReader
-from tournament_sync.images.tools import ImageTools, ask
+from tournament_sync.images.tools import BuildNetwork, ImageTools, ask
 
 DOCKERFILE = "ops/docker/standalone-text-trainer.dockerfile"
 TEXT = f"""ARG VERSION=1
@@ -128,7 +129,8 @@ def test_resolves_the_base_to_the_digest_that_it_had(built: BuiltImage, vetting:
     assert (base.dockerfile, base.line, base.reference) == (DOCKERFILE, 2, BASE)
     assert base.pinned == f"localhost/base@{digest_of(vetting, BASE)}"
     written = built.archive.with_name("standalone-text-trainer.dockerfile").read_text()
-    assert written == TEXT.replace("localhost/base:$VERSION", base.pinned)
+    wanted = TEXT.replace("localhost/base:$VERSION", base.pinned).replace("\\\n", "").splitlines()
+    assert [line for line in written.splitlines() if line] == [line for line in wanted if line[0] != "#"]
 
 
 def test_lists_the_packages_of_base_and_champion(built: BuiltImage) -> None:
@@ -198,7 +200,7 @@ def test_a_base_from_a_registry_is_pinned_to_what_was_pulled(
         with pytest.raises(
             BuildError, match=f"{DOCKERFILE}:1: base image {host}/some/base:latest: podman ended"
         ):
-            build_image(tree, DOCKERFILE, into=tmp_path / "out", tools=tools)
+            build_image(tree, DOCKERFILE, into=tmp_path / "again", tools=tools)
 
 
 def test_a_base_that_is_not_there_is_named_with_its_line(
@@ -243,6 +245,176 @@ def test_a_build_that_takes_too_long_is_ended_whole(
     assert "begins" in (tmp_path / "out/standalone-text-trainer.log").read_text()
     assert not any(length.encode() in path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
     assert left_in(vetting) == left
+
+
+def test_a_command_has_few_rights_and_sees_neither_the_tree_nor_the_host(
+    champion: Champion, vetting: ImageTools, tmp_path: Path
+) -> None:
+    script = (
+        "import os, pathlib; status = pathlib.Path('/proc/self/status').read_text();"
+        " print([line.split()[1] for line in status.splitlines() if line.startswith(('CapBnd', 'Seccomp:'))]);"
+        f" print(os.path.exists('{tmp_path}'), os.path.exists('/dev/kmsg'), len(os.listdir('/dev')) < 30)"
+    )
+    tree = champion(f'FROM {BASE}\nRUN python3 -c "{script}"\n')
+    build_image(tree, DOCKERFILE, into=tmp_path / "out", tools=vetting)
+    log = (tmp_path / "out/standalone-text-trainer.log").read_text()
+    assert "['00000000000000fb', '2']\nFalse False True\n" in log
+
+
+def test_a_base_with_triggers_is_not_built_from(
+    champion: Champion, vetting: ImageTools, tmp_path: Path
+) -> None:
+    trigger, name = "RUN --mount=type=bind,from=s,source=/lnk,target=/host,rw true", "localhost/triggers:1"
+    (tmp_path / "D").write_text(f"FROM scratch\nCOPY D /D\nONBUILD {trigger}\n")
+    words = ("build", "--quiet", "--format", "docker", "--file", str(tmp_path / "D"), "--tag", name)
+    ask(vetting, *words, str(tmp_path), doing="base with triggers")
+    try:
+        with pytest.raises(
+            BuildError, match=f"{DOCKERFILE}:1: base image {name}: has ONBUILD triggers.*RUN --mount"
+        ):
+            build_image(champion(f"FROM {name}\n"), DOCKERFILE, into=tmp_path / "tree-out", tools=vetting)
+    finally:
+        ask(vetting, "rmi", name, doing="cleaning up")
+    assert not (tmp_path / "tree-out").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # CVE-2024-1753: with podman 4.3.1 this writes anywhere on the host.
+        "FROM {base} AS s\nRUN ln -s / /lnk\nFROM {base}\n"
+        "RUN --mount=type=bind,from=s,source=/lnk,target=/host,rw touch /host{outside}\n",
+        "FROM {base}\nRUN --mount=type=bind,rw,source=.,target=/ctx echo PWND > /ctx/LICENSE\n",
+        "FROM {base}\nRUN --mount=type=cache,id=pip,target=/c touch /c/poison\n",
+        "FROM {base}\nRUN --network=host true\n",
+    ],
+)
+def test_no_command_reaches_out_of_its_container(
+    champion: Champion, vetting: ImageTools, tmp_path: Path, text: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    tree = champion(text.format(base=BASE, outside=outside / "escaped"))
+    (tree / "LICENSE").write_text("text")
+    before = hash_folder(tree)
+    with pytest.raises(BuildError, match=rf"{DOCKERFILE}:\d: RUN '--(mount|network)=.*' is refused"):
+        build_image(tree, DOCKERFILE, into=tmp_path / "out", tools=vetting)
+    assert hash_folder(tree) == before
+    assert not list(outside.iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+def scripted(tmp_path: Path, script: str) -> ImageTools:
+    """A podman that builds as the script says; `$context` and `$out` are the last and the --output argument."""
+    program = tmp_path / "bin-podman"
+    program.write_text(
+        "#!/bin/sh\nwhile [ $# -gt 1 ]; do case $1 in --iidfile) id=$2;; build|version|save|rmi|ps) verb=$1;;"
+        " --output) out=$2;; esac; shift; done; context=$1\n"
+        f'case $verb in version) echo 4.3.1;; build) echo 1 > "$id"; {script};; *) echo 1;; esac\n'
+    )
+    program.chmod(0o755)
+    return ImageTools(podman=str(program), timeout_s=20, build_timeout_s=20)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can wrap a program that is not podman")
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("script", "which"),
+    [
+        ('echo PWND > "$context/LICENSE"', "build-.*/tree"),
+        ('touch "$context/PWN"', "build-.*/tree"),
+        ('rm "$context/LICENSE"; ln -s /etc/passwd "$context/LICENSE"', "build-.*/tree"),
+        ("echo PWND > {tree}/LICENSE", "{tree}"),
+    ],
+)
+def test_what_was_built_from_other_files_is_not_pinned(
+    champion: Champion, tmp_path: Path, script: str, which: str
+) -> None:
+    tree = champion("FROM scratch\nCOPY . /\n")
+    (tree / "LICENSE").write_text("text")
+    tools = scripted(tmp_path, script.format(tree=tree))
+    with pytest.raises(BuildError, match=which.format(tree=tree) + " (is not what it was|cannot be read)"):
+        build_image(tree, DOCKERFILE, into=tmp_path / "out", tools=tools)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "standalone-text-trainer.dockerfile",
+        "standalone-text-trainer.log",
+    ]
+
+
+@as_root
+def test_a_build_has_only_a_copy_of_the_tree(champion: Champion, tmp_path: Path) -> None:
+    tree = champion("FROM scratch\nCOPY . /\n")
+    (tree / "LICENSE").write_text("text")
+    (tree / "LICENSE").chmod(0o444)
+    before = hash_folder(tree)
+    script = 'for f in "$context"/LICENSE; do echo PWND > "$f"; done'
+    with pytest.raises(BuildError, match=r"\['LICENSE'\] changed; nothing is pinned"):
+        build_image(tree, DOCKERFILE, into=tmp_path / "out", tools=scripted(tmp_path, script))
+    assert hash_folder(tree) == before
+    assert (tree / "LICENSE").stat().st_nlink == 1
+
+
+@as_root
+def test_writes_through_no_link(champion: Champion, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "out").mkdir()
+    for end in ("dockerfile", "log"):
+        (tmp_path / f"out/standalone-text-trainer.{end}").symlink_to(victim)
+    with pytest.raises(BuildError, match="podman ended with 7"):
+        build_image(
+            champion("FROM scratch\nCOPY . /\n"),
+            DOCKERFILE,
+            into=tmp_path / "out",
+            tools=scripted(tmp_path, "exit 7"),
+        )
+    assert victim.read_text() == "mine"
+    assert not any(path.is_symlink() for path in (tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("end", ["oci.tar", "cdx.json"])
+@pytest.mark.parametrize("is_link", [True, False])
+def test_an_earlier_image_is_not_replaced(
+    champion: Champion, tmp_path: Path, end: str, is_link: bool
+) -> None:
+    there = tmp_path / f"out/standalone-text-trainer.{end}"
+    there.parent.mkdir()
+    if is_link:
+        there.symlink_to(tmp_path / "nowhere")
+    else:
+        there.write_text("earlier")
+    with pytest.raises(BuildError, match=f"{there} is there already; an earlier image is not replaced"):
+        build_image(
+            champion("FROM scratch\nCOPY . /\n"),
+            DOCKERFILE,
+            into=tmp_path / "out",
+            tools=ImageTools(podman="none"),
+        )
+    assert list(there.parent.iterdir()) == [there]
+
+
+@as_root
+@pytest.mark.parametrize("end", ["oci.tar", "cdx.json"])
+def test_a_file_that_comes_during_the_build_is_not_replaced(
+    champion: Champion, tmp_path: Path, end: str
+) -> None:
+    there = tmp_path / f"out/standalone-text-trainer.{end}"
+    image = write_image(tmp_path / "image.tar", [tar_of({"a": b""})])
+    tools = scripted(tmp_path, f"echo theirs > {there}")
+    program = Path(tools.podman)
+    program.write_text(program.read_text().replace("*) echo 1", f'save) cp {image} "$out";; *) echo 1'))
+    with pytest.raises(BuildError, match=f"{DOCKERFILE}: .*: File exists"):
+        build_image(champion("FROM scratch\nCOPY . /\n"), DOCKERFILE, into=tmp_path / "out", tools=tools)
+    assert there.read_text() == "theirs\n"
+
+
+@pytest.mark.parametrize("line", ["ADD https://a.invalid/x /y", "ADD $URL /y"])
+def test_a_build_without_a_network_does_not_fetch(champion: Champion, tmp_path: Path, line: str) -> None:
+    tools = ImageTools(podman="none", build_network=BuildNetwork.NONE)
+    with pytest.raises(BuildError, match=f"{DOCKERFILE}:2: ADD .* may fetch, and this build has no network"):
+        build_image(champion(f"FROM scratch\n{line}\n"), DOCKERFILE, into=tmp_path / "out", tools=tools)
 
 
 def test_takes_the_dockerfile_that_upstream_takes(tmp_path: Path) -> None:

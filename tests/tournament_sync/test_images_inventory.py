@@ -9,8 +9,9 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from attestation import canonical
 from tests.tournament_sync.images import Json, tar_of, write_image
-from tournament_sync.images.bases import ResolvedBase, read_instructions
+from tournament_sync.images.bases import ResolvedBase
 from tournament_sync.images.content import ImageContent, Package, PackageKind
+from tournament_sync.images.instructions import read_instructions
 from tournament_sync.images.inventory import encode_inventory, package_url
 from tournament_sync.images.oci import open_archive
 

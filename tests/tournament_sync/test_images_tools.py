@@ -117,6 +117,21 @@ def test_the_log_stays_when_a_build_fails(podman: Podman, tmp_path: Path) -> Non
     assert log.read_text() == "no\n"
 
 
+@pytest.mark.parametrize("is_link", [True, False])
+def test_no_log_is_written_over_or_through_what_is_there(
+    podman: Podman, tmp_path: Path, is_link: bool
+) -> None:
+    log, victim = tmp_path / "log", tmp_path / "victim"
+    victim.write_text("mine")
+    if is_link:
+        log.symlink_to(victim)
+    else:
+        log.write_text("mine")
+    with pytest.raises(FileExistsError):
+        run_logged(podman("echo theirs"), log=log, doing="building")
+    assert (log.read_text(), victim.read_text()) == ("mine", "mine")
+
+
 def test_an_endless_log_is_cut_and_its_end_still_told(
     podman: Podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,23 +1,20 @@
 """Finds the images that a Dockerfile starts from, resolves them to digests and writes the Dockerfile anew with those.
 
-Covered: FROM, COPY --from and ADD --from, with defaults of ARG; whatever cannot be said exactly is refused by
-file and line. The rewritten text is read again and must name digests only.
-Not covered: `# syntax=` lines, which upstream's builder and podman ignore alike, and ONBUILD
-triggers inside a base image; a build never pulls, so they reach local images at most.
+Covered: FROM and COPY --from, with defaults of ARG; whatever cannot be said exactly is refused by file and
+line, and so is a base image with triggers. The rewritten text is read again and must name digests only.
+Not covered: what is in a base image; its packages are in the inventory.
 """
 
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tournament_sync.errors import BuildError
+from tournament_sync.images.instructions import read_instructions, write_instructions
 from tournament_sync.images.tools import ImageTools, ask
-from tournament_sync.inspection.dockerfile_syntax import (
-    Instruction,
-    UnreadableDockerfileError,
-    parse_dockerfile,
-)
+from tournament_sync.images.triggers import check_triggers
+from tournament_sync.inspection.dockerfile_syntax import Instruction
 from tournament_sync.inspection.dockerfile_words import split_pairs, split_words
 from tournament_sync.inspection.report import BaseImage
 
@@ -36,7 +33,8 @@ _TRANSPORT = re.compile(
     r"(?:containers-storage|dir|docker|docker-archive|docker-daemon|oci|oci-archive|sif|tarball):"
 )
 _FROM_FLAG = "--from="
-_MOUNT_FROM = re.compile(r"--mount=(?:\S*,)?from=([^,\s]+)")
+# BuildKit's, for names in lower case: a stage that is named like a place would be one to some builders.
+_STAGE = re.compile(r"[a-z][a-z0-9_.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +49,6 @@ class ResolvedBase:
     @property
     def sha256(self) -> str:
         return self.pinned.rpartition("@sha256:")[2]
-
-
-def read_instructions(text: str, *, dockerfile: str) -> tuple[Instruction, ...]:
-    """Every instruction of a Dockerfile. Raises BuildError for one that builders may read in two ways."""
-    try:
-        read = parse_dockerfile(text.encode())
-    except UnreadableDockerfileError as error:
-        raise BuildError(f"{dockerfile}: cannot be read: {error}") from error
-    if read.oddities:
-        odd = read.oddities[0]
-        raise BuildError(
-            f"{dockerfile}:{odd.line}: builders read this in more than one way: {odd.found[:200]!r}"
-        )
-    return read.instructions
 
 
 def read_bases(text: str, *, dockerfile: str) -> tuple[BaseImage, ...]:
@@ -88,25 +72,27 @@ def resolve_base(base: BaseImage, *, tools: ImageTools) -> ResolvedBase:
     inspected = ask(tools, "image", "inspect", image, doing=where)
     try:
         (facts,) = json.loads(inspected)
-        digest, known = base.digest or str(facts["Digest"]), [str(name) for name in facts["RepoDigests"]]
+        identity, digest = str(facts["Id"]), base.digest or str(facts["Digest"])
+        known = [str(name) for name in facts["RepoDigests"]]
     except (ValueError, KeyError, TypeError) as error:
         raise BuildError(f"{where}: podman described it without its digests") from error
     pinned = next((name for name in sorted(known) if name.endswith(f"@{digest}")), None)
     if pinned is None:
         raise BuildError(f"{where}: has no digest {digest} in local storage")
+    check_triggers(identity, tools=tools, doing=where)
     return ResolvedBase(dockerfile=base.dockerfile, line=base.line, reference=base.reference, pinned=pinned)
 
 
 def pin_bases(text: str, resolved: tuple[ResolvedBase, ...], *, dockerfile: str) -> str:
-    """`text` with each base image named by its digest, on the same lines. Raises BuildError."""
-    instructions = read_instructions(text, dockerfile=dockerfile)
+    """`text` with each base image named by its digest, each instruction on its one line. Raises BuildError."""
     by_line = {base.line: base.pinned for base in resolved}
-    lines = text.split("\n")
-    ends = [one.line - 1 for one in instructions[1:]] + [len(lines)]
-    for one, end in zip(instructions, ends, strict=True):
-        if one.line in by_line:
-            lines[one.line - 1 : end] = [_pinned(one, by_line[one.line]), *[""] * (end - one.line)]
-    pinned = "\n".join(lines)
+    pinned = write_instructions(
+        tuple(
+            _pinned(one, by_line[one.line]) if one.line in by_line else one
+            for one in read_instructions(text, dockerfile=dockerfile)
+        ),
+        dockerfile=dockerfile,
+    )
     found = [base.reference for base in read_bases(pinned, dockerfile=dockerfile)]
     if found != [base.pinned for base in resolved]:
         raise BuildError(f"{dockerfile}: cannot be written with digests: {found[:5]}")
@@ -124,11 +110,12 @@ def _bases(instructions: tuple[Instruction, ...], dockerfile: str) -> Iterator[t
                 arguments |= {name: word.text for name, word in split_pairs(one.value, arguments)}
             case "FROM":
                 reference, stage = _from(one.value, arguments, where)
-                if reference.lower() in stages or reference == "scratch":
+                if (reference and reference.lower() in stages) or reference == "scratch":
                     reference = None
                 stages.append(stage.lower())
-            case "COPY" | "ADD" | "RUN":
-                reference = _copied_from(one, stages, where)
+            case "COPY":
+                # The stage itself is none that it could copy from: builders would look for an image.
+                reference = _copied_from(one, stages[:-1], where)
         if reference is not None:
             yield one, _base(reference, dockerfile=dockerfile, line=one.line)
 
@@ -141,25 +128,21 @@ def _from(value: str, arguments: dict[str, str], where: str) -> tuple[str, str]:
     match [word.text for word in words]:
         case [image]:
             return image, ""
-        case [image, keyword, stage] if keyword.lower() == "as":
+        case [image, keyword, stage] if keyword.lower() == "as" and _STAGE.fullmatch(stage.lower()):
             return image, stage
     raise BuildError(f"{where}: FROM {value[:200]!r} cannot be read")
 
 
 def _copied_from(one: Instruction, stages: list[str], where: str) -> str | None:
-    """The image that a COPY or ADD copies from, None if it is none."""
-    flags = [flag for flag in one.flags if flag.startswith(_FROM_FLAG)]
-    mounts = [source for flag in one.flags for source in _MOUNT_FROM.findall(flag)]
-    if any(not _is_stage(source, stages) for source in mounts):
-        raise BuildError(f"{where}: a mount from an image, {mounts[0][:200]!r}, cannot be pinned")
+    """The image that a COPY copies from, None if it is none."""
+    flags = [flag for flag in one.flags if flag.startswith("--from")]
+    if not flags:
+        return None
     if len(flags) > 1:
         raise BuildError(f"{where}: copies from more than one place")
-    source = flags[0].removeprefix(_FROM_FLAG) if flags else None
-    return None if source is None or _is_stage(source, stages) else source
-
-
-def _is_stage(name: str, stages: list[str]) -> bool:
-    return (name.isdecimal() and int(name) < len(stages)) or name.lower() in stages
+    source = flags[0].removeprefix(_FROM_FLAG)
+    is_number = source.isascii() and source.isdecimal() and int(source) < len(stages)
+    return None if is_number or (source and source.lower() in stages) else source
 
 
 def _base(reference: str, *, dockerfile: str, line: int) -> BaseImage:
@@ -169,9 +152,9 @@ def _base(reference: str, *, dockerfile: str, line: int) -> BaseImage:
     return BaseImage(dockerfile=dockerfile, line=line, reference=reference, digest=parts[1] or "")
 
 
-def _pinned(one: Instruction, pinned: str) -> str:
+def _pinned(one: Instruction, pinned: str) -> Instruction:
     if one.name == "FROM":
         _, *stage = one.value.split(None, 1)
-        return " ".join(["FROM", *one.flags, pinned, *stage])
+        return replace(one, value=" ".join([pinned, *stage]))
     others = [flag for flag in one.flags if not flag.startswith(_FROM_FLAG)]
-    return " ".join([one.name, f"{_FROM_FLAG}{pinned}", *others, one.value])
+    return replace(one, flags=(f"{_FROM_FLAG}{pinned}", *others))

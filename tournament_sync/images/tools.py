@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO
 
 from tournament_sync.errors import BuildError
 
@@ -68,9 +69,12 @@ def ask(tools: ImageTools, *arguments: str, doing: str) -> str:
 
 
 def run_logged(tools: ImageTools, *arguments: str, log: Path, doing: str) -> None:
-    """Run podman with everything it says in `log`, within the build's time. Raises BuildError."""
+    """Run podman with everything it says in `log`, within the build's time. Raises BuildError.
+
+    `log` must not be there yet, not even as a link.
+    """
     with (
-        log.open("wb") as file,
+        create_file(log) as file,
         _running(
             tools, arguments, timeout_s=tools.build_timeout_s, doing=doing, errors=subprocess.STDOUT
         ) as process,
@@ -84,6 +88,12 @@ def run_logged(tools: ImageTools, *arguments: str, log: Path, doing: str) -> Non
         raise BuildError(
             f"{doing}: podman ended with {process.returncode}: {_last_words(tail)} (whole log: {log})"
         )
+
+
+def create_file(path: Path) -> BinaryIO:
+    """A new file for writing. Raises FileExistsError for whatever is there, links included."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    return os.fdopen(handle, "wb")
 
 
 @contextmanager
