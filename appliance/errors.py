@@ -12,6 +12,7 @@ ApplianceError
 │   └── ConflictError          409  cannot be done now that things are as they are
 │       ├── StaleRunError      409  somebody else moved the run first
 │       └── NotReadyError      409  not logged yet: what is not proved is not handed out
+├── BusyError                  503  others are being served with it; the same again a little later
 ├── the operator must act
 │   ├── SettingsError          500  a setting is unknown or malformed
 │   ├── HomeError              503  the home is missing, foreign, newer than this program, full
@@ -114,6 +115,14 @@ class ConflictError(ApplianceError):
     status = 409
     code = "conflict"
     title = "This conflicts with how things stand"
+
+
+class BusyError(ApplianceError):
+    """As many as may at once are doing it; ask again."""
+
+    status = 503
+    code = "busy"
+    title = "Others are being served with this; ask again"
 
 
 class StaleRunError(ConflictError):

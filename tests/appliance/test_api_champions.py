@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from appliance import adoption
 from appliance.api.deps import Services
+from appliance.api.routes import champions as routes
 from appliance.app import create_app
 from appliance.assembly import Appliance
 from appliance.schedule import add_source
@@ -186,13 +188,13 @@ def test_release_that_cannot_be_read_is_told_as_none(
     assert (shown["release"], shown["inspected"]) == (None, None)
 
 
-def test_a_name_of_64_characters_is_found_though_it_could_be_a_digest(
-    appliance: Appliance, champion: ChampionRow, call: Call
+@pytest.mark.parametrize(("name", "status"), [("a" * 64, 404), ("g" * 64, 200), ("a" * 63, 200)])
+def test_a_name_that_looks_like_a_digest_answers_for_none(
+    appliance: Appliance, champion: ChampionRow, call: Call, name: str, status: int
 ) -> None:
-    name = "a" * 64
     with appliance.engine.begin() as conn:
         champions.add(conn, replace(champion, manifest_sha256="9" * 64, name=name))
-    assert call("GET", f"/{name}").json()["champion"]["name"] == name
+    assert call("GET", f"/{name}").status_code == status
 
 
 @pytest.mark.parametrize(
@@ -350,13 +352,8 @@ def test_an_approval_is_taken_byte_for_byte(appliance: Appliance, champion: Cham
         assert champions.approvals(conn, champion.manifest_sha256)[0].bundle == bundle
 
 
-def test_an_approval_by_the_proposer_is_refused(
-    appliance: Appliance, champion: ChampionRow, call: Call
-) -> None:
-    with appliance.engine.begin() as conn:
-        champions.add(conn, replace(champion, manifest_sha256="9" * 64, name="own", proposed_by=APPROVER))
-    with reading(appliance.engine) as conn:
-        own = champions.by_name(conn, "own")
+def test_an_approval_by_the_proposer_is_refused(appliance: Appliance, call: Call) -> None:
+    own = propose(appliance, name="own", note="x", proposer=APPROVER)
     problem = check_problem(
         call("POST", "/own/approvals", content=approval(appliance, own)), 403, "not-admitted"
     )
@@ -480,9 +477,21 @@ def test_a_changed_word_of_the_tournament_is_the_operators(
     with appliance.engine.begin() as conn:
         inspections.add_crosscheck(conn, kept)  # in the database, and nowhere in the log
     problem = check_problem(call("GET", f"/{champion.name}"), 500, "artifact")
-    assert "is not the one that was logged" in problem["detail"]
+    assert "are not those that were logged" in problem["detail"]
 
 
 def test_descriptions_have_examples_of_what_is_sent(call: Call, appliance: Appliance) -> None:
     schemas = create_app(services=None).openapi()["components"]["schemas"]  # type: ignore[arg-type]  # nothing is asked
     assert schemas["ReasonBody"]["examples"] and schemas["DefaultBody"]["examples"]
+
+
+def test_comparisons_over_the_limit_are_refused_and_not_queued(
+    champion: ChampionRow, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = BoundedSemaphore(1)
+    taken.acquire()
+    monkeypatch.setattr(routes, "_COMPARISONS", taken)
+    path = f"/diff?from={champion.name}&to={champion.name}"
+    check_problem(call("GET", path), 503, "busy")
+    taken.release()
+    assert call("GET", path).status_code == 200

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from attestation.oms import FileDigest, Manifest
 from tests.tournament_sync.diff_trees import REPORT, finding_of, swapped, write_tree
-from tournament_sync.diff import ChampionDiff, compare, encode_diff, parse_diff
+from tournament_sync.diff import ChampionDiff, encode_diff, parse_diff
+from tournament_sync.diff.comparison import MAX_TEXT_LINES
+from tournament_sync.diff.comparison import compare_here as compare
+from tournament_sync.diff.lines import MAX_LINES
 from tournament_sync.diff.model import Change, ValueChange
 from tournament_sync.errors import ReportError, TreeError
 from tournament_sync.inspection.report import (
@@ -224,6 +227,42 @@ def test_cuts_lists_and_says_which(diff, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("tournament_sync.diff.comparison.MAX_LISTED", 2)
     found = diff({"k": "k"}, {"a": "1", "b": "2", "c": "3", "k": "k"})
     assert (len(found.files), found.cut) == (2, ("files",))
+
+
+def test_lists_as_many_functions_as_there_is_room_for(diff, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tournament_sync.diff.comparison.MAX_LISTED", 3)
+    old = dict.fromkeys(("a.py", "b.py"), "def f(): 1\ndef g(): 1\ndef h(): 1\nX = 1")
+    new = {name: text.replace("1", "2") for name, text in old.items()}
+    found = diff(old, new)
+    assert [(each.file, each.name) for each in found.functions] == [
+        ("a.py", "<module>"),
+        ("a.py", "f"),
+        ("a.py", "g"),
+    ]
+    assert found.cut == ("functions",)
+    assert [(each.file, each.name) for each in found.tables] == [("a.py", "X"), ("b.py", "X")]
+
+
+def test_a_list_that_is_just_full_is_not_cut(diff, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tournament_sync.diff.comparison.MAX_LISTED", 2)
+    found = diff({"a.py": "def f(): 1", "b.py": "def g(): 1"}, {"a.py": "def f(): 2", "b.py": "def g(): 2"})
+    assert ([each.name for each in found.functions], found.cut) == (["f", "g"], ())
+
+
+def test_files_for_whose_lines_no_room_is_left_are_cut(diff) -> None:
+    count = MAX_TEXT_LINES // MAX_LINES + 2
+    old, new = ({f"{n:03}": f"{word}\n" * MAX_LINES for n in range(count)} for word in ("old", "new"))
+    texts = diff(old, new).texts
+    assert [len(each.lines) for each in texts] == [MAX_LINES] * (count - 2) + [0, 0]
+    assert all(each.is_cut for each in texts)
+
+
+@pytest.mark.parametrize("default", ["-" * 1500 + "1", f"0x{'f' * 5000}"])
+def test_tells_signatures_that_cannot_be_written_out(diff, default: str) -> None:
+    found = diff({"a.py": "def e(): 1\ndef f(): 1"}, {"a.py": f"def e(): 2\ndef f(a={default}): 1"})
+    assert [each.file for each in found.unread] == ["a.py"]
+    assert "Error: " in found.unread[0].why
+    assert found.functions == ()
 
 
 # Reports

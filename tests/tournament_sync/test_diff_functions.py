@@ -151,6 +151,62 @@ def test_definitions_nested_too_deep_are_refused() -> None:
         read_python(b"", source.encode())
 
 
+def test_a_body_that_is_nested_deep_is_compared() -> None:
+    deep = "def f():\n    return " + "-" * 1500
+    assert functions(f"{deep}1", f"{deep}1  # the same") == []
+    assert functions(f"{deep}1", f"{deep}2") == [("f", Change.BODY)]
+
+
+def test_definitions_are_found_in_every_block() -> None:
+    blocks = """
+if a:
+    def f1(): 1
+elif b:
+    def f2(): 1
+else:
+    def f3(): 1
+try:
+    def f4(): 1
+except A:
+    def f5(): 1
+else:
+    def f6(): 1
+finally:
+    def f7(): 1
+for a in b:
+    def f8(): 1
+else:
+    def f9(): 1
+while a:
+    class C: x = 1
+with a:
+    def g1(): 1
+match a:
+    case 1:
+        async def g2(): 1
+"""
+    found = functions(blocks, blocks.replace("1", "2"))
+    names = {"f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "C", "g1", "g2"}
+    assert {name for name, _ in found} >= names - {"f1", "f2", "g1", "g2"}
+    changed = functions(blocks, blocks.replace(": 1", ": 3").replace("x = 1", "x = 3"))
+    assert {name for name, _ in changed} == names | {"<module>"}
+
+
+def test_arguments_are_found_wherever_they_are_added_and_in_order() -> None:
+    old = "if x:\n p.add_argument('--a').b(q.add_argument('--c', default=1))\np.add_argument('--a', type=x)"
+    assert arguments(old, "") == [("--a", "", None), ("--a#2", "type=x", None), ("--c", "default=1", None)]
+
+
+def test_numbers_are_written_as_python_writes_them() -> None:
+    old = "a = 0x10\nb = 1e999\nc = 1_0.50\nd = 2j\ne = -0x10"
+    assert values(old, "") == [
+        ("a", "16", None),
+        ("b", "1e309", None),
+        ("c", "10.5", None),
+        ("e", "-16", None),
+    ]
+
+
 def test_strange_literals_print_no_warnings(recwarn: pytest.WarningsRecorder) -> None:
     read_python(b"x = '\\d'", b"x = '\\e' is 1")
     assert list(recwarn) == []
@@ -185,7 +241,7 @@ def test_entries_are_named_flat_and_numbers_stay_as_written(
         ("a.yaml", b"a: [", "ParserError"),
         ("a.yaml", b"a: !!python/object/apply:os.system ['true']", "ConstructorError"),
         ("a.yml", b"a: &b 1", "anchors"),
-        ("a.yml", b"[" * 5000, "Error"),
+        ("a.yml", b"[" * 5000, "nested deeper"),
         ("a.yaml", b"a" * (MAX_TEXT_BYTES + 1), "over the limit"),
     ],
 )

@@ -43,6 +43,11 @@ PYTHON = {
     "python-opaque-literal": (f"DATA = '{OPAQUE}'\n", f"DATA = '{'many words of prose ' * 40}'\n"),
     "python-marshal": ("import marshal\nmarshal.loads(data)\n", "import json\njson.loads(data)\n"),
     "python-native": ("import ctypes\nctypes.CDLL('./lib.so')\n", "import ctypes\nctypes.c_int()\n"),
+    "python-builtins": ("import builtins\nvars(builtins)[name](x)\n", "vars(args)[name]\n"),
+    "python-odd-script": (
+        "import runpy\nrunpy.run_path('a.txt')\n",
+        "import runpy\nrunpy.run_path('a.py')\n",
+    ),
     "python-libc": ("import ctypes\nctypes.CDLL(None)\n", "import ctypes\nctypes.c_int()\n"),
     "python-dynamic-import": (
         "import importlib\nimportlib.import_module(name)\n",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tournament_sync.inspection import tree as tree_module
-from tournament_sync.inspection.files import inspect_file
+from tournament_sync.inspection.files import MAX_LINE_BYTES, inspect_file
 from tournament_sync.inspection.kinds import Kind, kind_of
 from tournament_sync.inspection.tree import (
     HEAD_BYTES,
@@ -100,6 +100,7 @@ def test_suffix_is_lower_case_and_never_the_whole_name(name: str, suffix: str) -
         ("a.zip", b"PK\x03\x04" + bytes(26) + b"archive/data.pkl", Kind.WEIGHTS),
         ("a.npz", b"PK\x03\x04" + bytes(26), Kind.WEIGHTS),
         ("a.dat", b"GGUF\x03\x00\x00\x00", Kind.WEIGHTS),
+        ("a.dat", b"\x1c" + bytes(7) + b'{"w":{"data_offsets":[0,1]}}', Kind.WEIGHTS),
         ("a.onnx", b"\x08\x07\x12\x00", Kind.WEIGHTS),
         ("a.pth", bytes(20), Kind.WEIGHTS),
         ("a.pth", b"import os\n", Kind.TEXT),
@@ -142,9 +143,34 @@ def test_says_which_character_hides_and_where() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "character", "\u202a\u202e\u2066\u200e\u061c\u00ad\u200b\u200c\u3164\ufeff\U000e0041"
+)
+@pytest.mark.parametrize("before", [b"x", "é".encode(), b"\xf0", b"\xe2\x80", "\U0001f600x".encode()])
+def test_no_character_beside_it_covers_one_that_hides(before: bytes, character: str) -> None:
+    data = "# grün ".encode() + before + character.encode() + b"y\n"
+    found = list(inspect_file(file("a.py", data), Kind.PYTHON))
+    assert [each.rule for each in found] in (["source-bidi"], ["source-invisible"])
+    assert f"U+{ord(character):04X}" in found[0].found
+
+
+def test_a_joiner_hides_what_it_joins_unless_that_are_pictures() -> None:
+    (found,) = inspect_file(file("a.py", "é\u200dy = 1\n".encode()), Kind.PYTHON)
+    assert (found.rule, found.found) == ("source-invisible", "U+200D, 1 such characters in the file")
+    assert not list(inspect_file(file("a.py", "# \U0001f468\u200d\U0001f469\n".encode()), Kind.PYTHON))
+
+
 def test_says_which_control_byte_hides() -> None:
     (found,) = inspect_file(file("a.sh", b"true\necho \x1b[8m\n"), Kind.SHELL)
     assert (found.rule, found.line, found.found) == ("source-invisible", 2, "byte 0x1b")
+
+
+def test_tells_the_first_of_several_long_lines() -> None:
+    lines = [b"a" * MAX_LINE_BYTES, b"b" * (MAX_LINE_BYTES + 1), b"c" * (MAX_LINE_BYTES + 2)]
+    (found,) = inspect_file(file("a.c", b"\r\n".join(lines)), Kind.SOURCE)
+    assert (found.rule, found.line) == ("source-long-line", 2)
+    assert found.found == f"{MAX_LINE_BYTES + 1} bytes in one line"
+    assert not list(inspect_file(file("a.c", b""), Kind.SOURCE))
 
 
 def test_prose_may_hold_any_character() -> None:

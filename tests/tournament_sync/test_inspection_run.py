@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tournament_sync import limited_child
 from tournament_sync.errors import ReportError
-from tournament_sync.inspection import child, run
+from tournament_sync.inspection import run
 from tournament_sync.inspection.gather import inspect_here
 from tournament_sync.inspection.report import InspectionReport, Severity, encode_report
 from tournament_sync.inspection.run import could_not_inspect, inspect_tree
@@ -147,6 +148,16 @@ def test_whatever_becomes_of_the_child_is_told(
     assert found.rule == "could-not-inspect" and reason in found.found
 
 
+def test_child_gets_nothing_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setattr(
+        run, "_PROGRAM", "import os, sys; print(*sorted(os.environ)); sys.stdout.flush(); os._exit(3)"
+    )
+    (found,) = inspect(tmp_path).findings
+    assert "LC_ALL MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ PATH" in found.found
+    assert "HF_TOKEN" not in found.found
+
+
 def test_report_on_another_manifest_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = encode_report(could_not_inspect("x", manifest_sha256="ee" * 32)).decode()
     monkeypatch.setattr(run, "_PROGRAM", f"print({other!r}, end='')")
@@ -191,13 +202,13 @@ def test_unreadable_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_limits_bind_the_child(attempt: str, error: str, tmp_path: Path) -> None:
-    program = f"import sys\nfrom tournament_sync.inspection.child import limit\nlimit(cpu_s=10)\n{attempt}\n"
+    program = f"import sys\nfrom tournament_sync.limited_child import limit\nlimit(cpu_s=10)\n{attempt}\n"
     done = in_child(program, str(tmp_path / "written"))
     assert done.returncode != 0 and error in done.stderr.decode()
 
 
 def test_processor_time_is_limited() -> None:
-    program = "from tournament_sync.inspection.child import limit\nlimit(cpu_s=1)\nwhile True: pass\n"
+    program = "from tournament_sync.limited_child import limit\nlimit(cpu_s=1)\nwhile True: pass\n"
     assert in_child(program).returncode == -24
 
 
@@ -210,7 +221,7 @@ def test_memory_death_is_told(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], input=request, capture_output=True, check=False, cwd=ROOT, timeout=60
     )
-    assert (done.returncode, done.stdout) == (child.EXIT_UNREADABLE, b"MemoryError: no more")
+    assert (done.returncode, done.stdout) == (limited_child.EXIT_UNREADABLE, b"MemoryError: no more")
 
 
 def test_champions_modules_are_never_imported(tmp_path: Path) -> None:

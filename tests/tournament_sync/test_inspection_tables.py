@@ -46,6 +46,15 @@ def test_finds_list_of_models() -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "entries"),
+    [({"lr": 1, "epochs": 2, "seed": 3}, 3), (["a/b", "c/d", "e/f"], 3), ([1, 2, "a/b", "c/d", "e/f"], 5)],
+)
+def test_the_smallest_tables_are_found(content: object, entries: int) -> None:
+    (found,) = tables_in_data(json.dumps(content).encode(), file="a.json")
+    assert found.entries == entries
+
+
+@pytest.mark.parametrize(
     ("file", "text"),
     [
         ("a.yml", "learning_rate: 0.1\nbatch_size: 8\nnum_epochs: 3\n"),

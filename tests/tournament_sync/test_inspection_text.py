@@ -22,7 +22,7 @@ from tournament_sync.inspection.report import (
 from tournament_sync.inspection.rules import RULES, finding, shown
 from tournament_sync.inspection.run import could_not_inspect
 from tournament_sync.inspection.sizes import MAX_FACTS, whole_report
-from tournament_sync.inspection.text import render_text
+from tournament_sync.inspection.text import WHOLE, render_text
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "deploy" / "champions" / "reference"
@@ -153,3 +153,15 @@ def test_reasons_fit_a_line_and_names_are_plain() -> None:
     for name, rule in RULES.items():
         assert name == name.lower() and " " not in name and "_" not in name
         assert 10 < len(rule.why) <= 120 and not rule.why.endswith(".") and "|" not in rule.why
+
+
+def test_whole_report_shortens_no_list(report: InspectionReport) -> None:
+    many = [
+        Download(phase=Phase.RUN, file="a.sh", line=n, tool="pip", target=f"p{n}", pinned=False)
+        for n in range(30)
+    ]
+    found = [finding("python-exec", file="a.py", line=n, found=f"exec {n}") for n in range(30)]
+    changed = replace(report, downloads=tuple(many), findings=tuple(found))
+    short, whole = render_text(changed), render_text(changed, limits=WHOLE)
+    assert "and 10 more" in short and "and 25 more" in short and "p29" not in short
+    assert " more\n" not in whole and "p29" in whole and "exec 29" in whole

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,7 +42,7 @@ _NOT_PARSED = frozenset({"python-unreadable", "python-unparsable", "python-2", "
 _Item = TypeVar("_Item")
 
 
-def compare(
+def compare_here(
     old_tree: Path,
     new_tree: Path,
     *,
@@ -50,9 +51,9 @@ def compare(
     old_manifest: Manifest | None = None,
     new_manifest: Manifest | None = None,
 ) -> ChampionDiff:
-    """What changed from the champion in `old_tree` to the one in `new_tree`, with their reports.
+    """`tournament_sync.diff.run.compare`, in this process: parsers that run away take it along.
 
-    With manifests only files whose digest differs are read. Raises TreeError for trees that are not those of
+    Raises TreeError for trees that are not those of
     their manifests, or that change meanwhile.
     """
     before, after = open_side(old_tree, old_manifest), open_side(new_tree, new_manifest)
@@ -143,6 +144,9 @@ class _Contents:
         if max(len(before), len(after)) > MAX_TEXT_BYTES:
             self._unread(name, f"over the limit of {MAX_TEXT_BYTES} bytes for a comparison of lines")
             return
+        if not self.lines_left:  # none would be kept
+            self.texts.append(TextDiff(path=shown(name), lines=(), is_cut=True))
+            return
         found = line_diff(texts[0], texts[1], max_steps=min(self.steps_left, MAX_STEPS_PER_FILE))
         self.steps_left -= found.steps
         kept = found.lines[: self.lines_left]
@@ -161,10 +165,13 @@ class _Contents:
             self.python_bytes += len(before) + len(after)
             try:
                 ours, theirs = read_python(before, after)
+                # What is over the limit of the list is only counted as far as it takes to see that.
+                room = MAX_LISTED + 1 - len(self.functions)
+                functions = list(islice(function_changes(name, ours.functions, theirs.functions), room))
             except UnreadablePythonError as error:
                 self._unread(name, str(error))
                 return
-            self.functions += function_changes(name, ours.functions, theirs.functions)
+            self.functions += functions
             self.arguments += value_changes(name, ours.arguments, theirs.arguments)
             self.tables += value_changes(name, ours.values, theirs.values)
 

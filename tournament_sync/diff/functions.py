@@ -4,22 +4,36 @@ Only files that the inspection's own process has parsed come here: what hurts th
 """
 
 import ast
-import hashlib
+import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeVar
 
 from tournament_sync.diff.model import Change, FunctionChange, ValueChange
+from tournament_sync.diff.sameness import is_same
+from tournament_sync.inspection.python_nodes import nodes_by_type, nodes_of
 from tournament_sync.inspection.rules import shown
 
 MAX_PYTHON_BYTES = 1 << 20
 MAX_NESTING = 60  # of blocks that hold definitions
+MAX_NAME_CHARS = 1000  # of a dotted name: each entry below a long one would carry it
+MAX_LINE_BYTES = 64 << 10
 MODULE = "<module>"
 
 _Value = TypeVar("_Value")
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_BLOCK_NAMES = frozenset({"body", "cases", "finalbody", "handlers", "orelse"})
+_BLOCK_KINDS: tuple[type[ast.AST], ...] = (*ast.stmt.__subclasses__(), ast.ExceptHandler, ast.match_case)
+# The fields that hold statements, by type: definitions and assignments are nowhere else.
+_BLOCKS = {
+    kind: blocks
+    for kind in _BLOCK_KINDS
+    if (blocks := tuple(name for name in kind._fields if name in _BLOCK_NAMES))
+}
+_TELLING = frozenset({*_BLOCKS, ast.Assign, ast.AnnAssign})
 
 
 class UnreadablePythonError(Exception):
@@ -28,10 +42,28 @@ class UnreadablePythonError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """What is compared of a function, a class or a module."""
+    """What is compared of a function, a class or a module; `definition` is None for a module."""
 
-    signature: str
-    body_sha256: str
+    definition: _Definition | None
+    body: Sequence[ast.stmt]
+
+    @property
+    def signature(self) -> str:
+        """What stands before the body, on one line. Raises UnreadablePythonError if it cannot be written out."""
+        try:
+            return "" if self.definition is None else _signature(self.definition)
+        except (ValueError, RecursionError) as error:  # too many digits, nested too deep
+            raise UnreadablePythonError(f"{type(error).__name__}: {error}") from error
+
+    @property
+    def head(self) -> Sequence[object]:
+        """What the signature is made of."""
+        node = self.definition
+        if node is None:
+            return []
+        if isinstance(node, ast.ClassDef):
+            return [node.decorator_list, node.bases, node.keywords]
+        return [node.decorator_list, node.args, node.returns, type(node)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +91,15 @@ def read_python(old: bytes, new: bytes) -> tuple[PythonFacts, PythonFacts]:
 def function_changes(
     file: str, old: Mapping[str, Function], new: Mapping[str, Function]
 ) -> Iterator[FunctionChange]:
-    """What became of each function, by name."""
+    """What became of each function, by name. Raises UnreadablePythonError, see Function.signature."""
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
-        if before == after:
+        if (change := _change(before, after)) is None:
             continue
         yield FunctionChange(
             file=shown(file),
             name=shown(name),
-            change=_change(before, after),
+            change=change,
             old_signature="" if before is None else shown(before.signature),
             new_signature="" if after is None else shown(after.signature),
         )
@@ -86,18 +118,19 @@ def value_changes(file: str, old: Mapping[str, str], new: Mapping[str, str]) -> 
             )
 
 
-def _change(before: Function | None, after: Function | None) -> Change:
+def _change(before: Function | None, after: Function | None) -> Change | None:
     if before is None:
         return Change.ADDED
     if after is None:
         return Change.REMOVED
-    return Change.SIGNATURE if before.signature != after.signature else Change.BODY
+    if not is_same(before.head, after.head):
+        return Change.SIGNATURE
+    return None if is_same(before.body, after.body) else Change.BODY
 
 
 def _facts(body: list[ast.stmt]) -> PythonFacts:
     """The facts of these statements, each named within the definitions around it."""
     functions: list[tuple[str, Function]] = []
-    arguments: list[tuple[str, str]] = []
     values: list[tuple[str, str]] = []
     pending: list[tuple[str, int, ast.AST]] = [("", 0, node) for node in reversed(body)]
     while pending:
@@ -106,8 +139,6 @@ def _facts(body: list[ast.stmt]) -> PythonFacts:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 functions.append((f"{prefix}{name}", _function(node)))
                 prefix, depth = f"{prefix}{name}.", depth + 1
-            case ast.Call(func=ast.Attribute(attr="add_argument"), args=[_, *_]):
-                arguments.append(_argument(node))
             case (
                 ast.Assign(targets=[ast.Name(id=name)], value=value)
                 | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
@@ -117,13 +148,15 @@ def _facts(body: list[ast.stmt]) -> PythonFacts:
                 pass
         if depth > MAX_NESTING:
             raise RecursionError(f"definitions nested deeper than {MAX_NESTING}")
-        pending.extend((prefix, depth, child) for child in reversed(list(ast.iter_child_nodes(node))))
+        for block in reversed(_BLOCKS.get(type(node), ())):
+            inner = [child for child in getattr(node, block) if type(child) in _TELLING]
+            pending.extend((prefix, depth, child) for child in reversed(inner))
     rest = [node for node in body if not isinstance(node, _Definition)]
     if rest:
-        functions.append((MODULE, Function(signature="", body_sha256=_sha256(_dumped(rest)))))
+        functions.append((MODULE, Function(definition=None, body=rest)))
     return PythonFacts(
         functions=dict(_numbered(functions)),
-        arguments=dict(_numbered(arguments)),
+        arguments=dict(_numbered(_arguments(body))),
         values=dict(_numbered(values)),
     )
 
@@ -132,6 +165,8 @@ def _keyed(tree: ast.Module, data: bytes) -> list[tuple[bytes, ast.stmt]]:
     """The statements of a module, each with its source: equal source means equal statements."""
     # Columns count bytes of UTF-8, which other encodings are not.
     lines = data.removeprefix(b"\xef\xbb\xbf").splitlines() if _is_utf8(data) else None
+    if lines is not None and any(len(line) > MAX_LINE_BYTES for line in lines):
+        lines = None  # each statement of a long line would be cut out of all of it
     return [(_source(node, lines), node) for node in tree.body]
 
 
@@ -173,33 +208,29 @@ def _numbered(pairs: Iterable[tuple[str, _Value]]) -> Iterator[tuple[str, _Value
 
 
 def _function(node: _Definition) -> Function:
+    if not isinstance(node, ast.ClassDef):
+        return Function(definition=node, body=node.body)
+    # The definitions in a class are compared one by one.
+    return Function(definition=node, body=[item for item in node.body if not isinstance(item, _Definition)])
+
+
+def _signature(node: _Definition) -> str:
     decorators = "".join(f"@{ast.unparse(item)} " for item in node.decorator_list)
     if isinstance(node, ast.ClassDef):
         parents = ", ".join(ast.unparse(item) for item in (*node.bases, *node.keywords))
-        own = [item for item in node.body if not isinstance(item, _Definition)]
-        return Function(
-            signature=f"{decorators}class {node.name}({parents})", body_sha256=_sha256(_dumped(own))
-        )
+        return f"{decorators}class {node.name}({parents})"
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     kind = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
-    return Function(
-        signature=f"{decorators}{kind} {node.name}({ast.unparse(node.args)}){returns}",
-        body_sha256=_sha256(_dumped(node.body)),
-    )
+    return f"{decorators}{kind} {node.name}({ast.unparse(node.args)}){returns}"
 
 
-def _dumped(body: list[ast.stmt]) -> str:
-    return "\n".join(ast.dump(item) for item in body)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
-def _argument(node: ast.Call) -> tuple[str, str]:
+def _arguments(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
     """`--name`, and what add_argument is told about it but for its help."""
-    told = [f"{item.arg}={ast.unparse(item.value)}" for item in node.keywords if item.arg != "help"]
-    return max((_text(name) for name in node.args), key=len), ", ".join(told)
+    calls = nodes_of(nodes_by_type(ast.Module(body=body, type_ignores=[])), ast.Call)
+    for node in sorted(calls, key=attrgetter("lineno", "col_offset")):
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument" and node.args:
+            told = [f"{item.arg}={ast.unparse(item.value)}" for item in node.keywords if item.arg != "help"]
+            yield max((_text(name) for name in node.args), key=len), ", ".join(told)
 
 
 def _text(node: ast.expr) -> str:
@@ -208,12 +239,14 @@ def _text(node: ast.expr) -> str:
 
 def _entries(name: str, value: ast.expr) -> Iterator[tuple[str, str]]:
     if _number(value):
-        yield name, ast.unparse(value)
+        yield name, _unparsed(value)
     if not isinstance(value, ast.Dict | ast.List | ast.Tuple | ast.Set):
         return
     pending: list[tuple[str, ast.expr]] = [(name, value)]
     while pending:
         path, node = pending.pop()
+        if len(path) > MAX_NAME_CHARS:
+            raise ValueError(f"a name of more than {MAX_NAME_CHARS} characters")
         match node:
             case ast.Dict(keys=keys, values=values):
                 for key, item in zip(keys, values, strict=True):
@@ -221,7 +254,15 @@ def _entries(name: str, value: ast.expr) -> Iterator[tuple[str, str]]:
             case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
                 pending.extend((f"{path}[{number}]", item) for number, item in enumerate(items))
             case _:
-                yield path, ast.unparse(node)
+                yield path, _unparsed(node)
+
+
+def _unparsed(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return repr(node.value)  # what unparse says, a hundred times as fast
+    if isinstance(node, ast.Constant) and type(node.value) is float and math.isfinite(node.value):
+        return repr(node.value)
+    return ast.unparse(node)
 
 
 def _number(node: ast.expr) -> bool:

@@ -1,14 +1,8 @@
-"""The process in which a champion's files are read: it limits itself, reads one tree and prints the report.
-
-Covered: memory, processor time, open files, files written (none) and core dumps, so that a file that makes a parser
-run away ends this process and nothing else.
-Not covered: a parser that is made to run foreign code; the process has the rights of whoever started it.
-"""
+"""The process in which a champion's files are read: it limits itself, reads one tree and prints the report."""
 
 import gc
 import json
 import os
-import resource
 import sys
 import warnings
 from pathlib import Path
@@ -16,10 +10,8 @@ from pathlib import Path
 from tournament_sync.inspection.gather import inspect_here
 from tournament_sync.inspection.report import encode_report
 from tournament_sync.inspection.tree import TooManyEntriesError
+from tournament_sync.limited_child import EXIT_UNREADABLE, limit
 
-EXIT_UNREADABLE = 3  # the reason is on stdout
-MAX_MEMORY_BYTES = 2 << 30  # address space; a file of 2 MiB that is all brackets takes under 1 GiB as a tree
-_MAX_OPEN_FILES = 32
 _MAX_REQUEST_BYTES = 64 << 10
 
 
@@ -38,21 +30,3 @@ def main() -> None:
     sys.stdout.buffer.flush()
     # Without the interpreter's own end: freeing what a large tree left takes as long as reading it.
     os._exit(code)
-
-
-def limit(*, cpu_s: int) -> None:
-    """Take from this process what reading does not need."""
-    limits = {
-        resource.RLIMIT_CPU: cpu_s + 1,
-        resource.RLIMIT_AS: MAX_MEMORY_BYTES,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: _MAX_OPEN_FILES,
-    }
-    for kind, wanted in limits.items():
-        hard = resource.getrlimit(kind)[1]
-        if hard != resource.RLIM_INFINITY:
-            wanted = min(wanted, hard)  # noqa: PLW2901  who started this process may have set less
-        # A second between the two, because only the softer limit on time says by its signal what it was.
-        soft = max(1, wanted - 1) if kind == resource.RLIMIT_CPU else wanted
-        resource.setrlimit(kind, (soft, wanted))

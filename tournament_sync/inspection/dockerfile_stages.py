@@ -24,6 +24,7 @@ from tournament_sync.inspection.report import BaseImage, Download, Finding, Phas
 from tournament_sync.inspection.rules import finding
 from tournament_sync.inspection.shell import LineMap, ShellFacts, is_shell, read_shell
 from tournament_sync.inspection.shell_programs import SHELLS
+from tournament_sync.inspection.startup import environment_rule, is_startup_file
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
@@ -33,6 +34,9 @@ _OFFICIAL_FRONTEND = re.compile(
 _SECRET_NAME = re.compile(
     r"(?:.*_)?(?:TOKEN|SECRET|PASSW(?:OR)?D|API_?KEY|ACCESS_KEY(?:_ID)?|PRIVATE_KEY|CREDENTIALS?)(?:_.*)?",
     re.ASCII,
+)
+_SHELL_OPTION = re.compile(
+    r"-[a-zA-Z]+|\+[a-zA-Z]+|pipefail|errexit|nounset|xtrace|--login|--norc|--noprofile"
 )
 _NO_SECRET = re.compile(r"|true|false|none|null|\d+|x+|changeme|your[-_].*|<.*>|/.*|\$.*", re.IGNORECASE)
 
@@ -176,8 +180,8 @@ class _Stages:
         for name, value in pairs:
             self._check_secret(name, value, instruction.line)
             self._environment[name] = value.text
-            if name in {"LD_PRELOAD", "LD_AUDIT", "BASH_ENV", "PYTHONSTARTUP"} and value.text:
-                self._tell("docker-preload", instruction.line, f"{name}={value.text}")
+            if rule := environment_rule(name, value.text):
+                self._tell(rule, instruction.line, f"{name}={value.text}")
 
     def _check_secret(self, name: str, value: DockerWord, line: int) -> None:
         if _SECRET_NAME.fullmatch(name.upper()) and not value.unset and not _NO_SECRET.fullmatch(value.text):
@@ -210,8 +214,10 @@ class _Stages:
                 self._tell("docker-host-network", instruction.line, flag)
             elif name == "--mount" and options.get("type") in {"secret", "ssh"}:
                 self._tell("docker-secret-mount", instruction.line, flag)
-            elif name == "--mount" and options.get("from"):
-                self._other_image(options["from"], instruction.line)
+            elif name == "--mount" and options.get("type") != "tmpfs":
+                self._tell("docker-mount", instruction.line, flag)
+                if options.get("from"):
+                    self._other_image(options["from"], instruction.line)
 
     def _shell_name(self) -> str:
         return self._shell[0].rpartition("/")[2] if self._shell else ""
@@ -247,6 +253,8 @@ class _Stages:
         sources = [text for text in texts[:-1] if not text.startswith("<<")]
         if instruction.name == "ADD":
             sources = [text for text in sources if not self._fetches(text, flags, instruction.line)]
+        if texts and any(map(is_startup_file, (texts[-1], *sources))):
+            self._tell("docker-startup-file", instruction.line, " ".join(texts))
         if sources:
             target = posixpath.join(self._facts.workdir, texts[-1])
             self._facts.copies.append(
@@ -313,6 +321,9 @@ class _Stages:
         if not argv:
             raise UnreadableDockerfileError(f"line {instruction.line}: SHELL takes a list of strings")
         self._shell = argv
+        # What stands among the options is run by every RUN, before its own words.
+        if not all(_SHELL_OPTION.fullmatch(word) for word in argv[1:]):
+            self._tell("docker-foreign-shell", instruction.line, shlex.join(argv))
 
     def _user(self, instruction: Instruction) -> None:
         name = instruction.value.partition(":")[0]

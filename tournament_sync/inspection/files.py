@@ -30,11 +30,19 @@ _KNOWN_HIDDEN = re.compile(
     r"|pre-commit-config\.yaml|pylintrc|python-version|coveragerc|mypy\.ini|ruff\.toml|env\.example|markdownlint.*"
     r"|readthedocs\.ya?ml|clang-format|isort\.cfg|style\.yapf|npmrc|prettierrc|circleci|travis\.yml|codespellrc)"
 )
-_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u2060-\u2064\u3164\ufeff\uffa0\U000e0000-\U000e007f]"
-    "|(?<![\u2190-\U0010ffff])\u200d"  # between two pictures it joins them into one
+_BIDI_CHARS = "\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c"
+_INVISIBLE_CHARS = (
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u2060-\u2064\u3164"
+    "\ufeff\uffa0\U000e0000-\U000e007f"
 )
+_BIDI = re.compile(f"[{_BIDI_CHARS}]")
+_INVISIBLE = re.compile(
+    f"[{_INVISIBLE_CHARS}]|(?<![\u2190-\U0010ffff])\u200d"  # between two pictures it joins them into one
+)
+_MAY_HIDE = re.compile(
+    f"[{_BIDI_CHARS}{_INVISIBLE_CHARS}\u200d]"
+)  # looked for in what is no ASCII, which is little
+_ASCII = bytes(range(0x80))
 _UNSEEN_CONTROLS = bytes([*range(0x09), 0x0B, *range(0x0E, 0x20), 0x7F])
 
 
@@ -45,20 +53,25 @@ def inspect_file(file: TreeFile, kind: Kind) -> Iterator[Finding]:
         yield finding(rule, file=file.path, line=0, found=f"{file.name}{size}")
     if kind is Kind.SPECIAL:
         return
-    if file.name in {"sitecustomize.py", "usercustomize.py"} or (file.suffix == ".pth" and kind is Kind.TEXT):
-        yield finding("file-auto-run", file=file.path, line=0, found=file.name)
-    if file.name == "conftest.py":
-        yield finding("file-test-hook", file=file.path, line=0, found=file.name)
-    if any(part.startswith(".") and not _KNOWN_HIDDEN.fullmatch(part) for part in file.path.split("/")):
+    name = file.name
+    if name in {"sitecustomize.py", "usercustomize.py"} or (kind is Kind.TEXT and file.suffix == ".pth"):
+        yield finding("file-auto-run", file=file.path, line=0, found=name)
+    if name == "conftest.py":
+        yield finding("file-test-hook", file=file.path, line=0, found=name)
+    if "/." in f"/{file.path}" and any(map(_is_hidden, file.path.split("/"))):
         yield finding("file-hidden", file=file.path, line=0, found=file.path)
     if file.is_executable and kind not in SOURCE_KINDS | {Kind.BINARY} and not file.data.startswith(b"#!"):
-        yield finding("file-executable", file=file.path, line=0, found=file.name)
+        yield finding("file-executable", file=file.path, line=0, found=name)
     if kind in TEXT_KINDS and not file.is_whole:
         yield finding(
             "file-unread", file=file.path, line=0, found=f"{file.size_bytes} bytes, over {MAX_READ_BYTES}"
         )
     if kind in SOURCE_KINDS:
         yield from _inspect_source(file)
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") and not _KNOWN_HIDDEN.fullmatch(part)
 
 
 def _rule_of_kind(file: TreeFile, kind: Kind) -> str | None:
@@ -71,18 +84,16 @@ def _rule_of_kind(file: TreeFile, kind: Kind) -> str | None:
 
 def _inspect_source(file: TreeFile) -> Iterator[Finding]:
     data = file.data
-    if not data.isascii():
+    if not data.isascii() and _MAY_HIDE.search(data.translate(None, _ASCII).decode(errors="replace")):
         yield from _hidden_characters(file.path, data.decode(errors="replace").removeprefix("\ufeff"))
     if len(data.translate(None, _UNSEEN_CONTROLS)) < len(data):  # ten times faster than to search for them
         start = min(at for byte in _UNSEEN_CONTROLS if (at := data.find(byte)) >= 0)
         line = data.count(b"\n", 0, start) + 1
         yield finding("source-invisible", file=file.path, line=line, found=f"byte 0x{data[start]:02x}")
-    for number, line_bytes in enumerate(data.splitlines(), 1):
-        if len(line_bytes) > MAX_LINE_BYTES:
-            yield finding(
-                "source-long-line", file=file.path, line=number, found=f"{len(line_bytes)} bytes in one line"
-            )
-            return  # one is enough to send a reader there
+    sizes = list(map(len, data.splitlines()))
+    if max(sizes, default=0) > MAX_LINE_BYTES:  # one is enough to send a reader there
+        line, size = next((line, size) for line, size in enumerate(sizes, 1) if size > MAX_LINE_BYTES)
+        yield finding("source-long-line", file=file.path, line=line, found=f"{size} bytes in one line")
 
 
 def _hidden_characters(path: str, text: str) -> Iterator[Finding]:

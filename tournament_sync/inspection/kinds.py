@@ -60,6 +60,7 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"\x00\x01\x00\x00", Kind.MEDIA),  # TrueType
     (b"\x00\x00\x01\x00", Kind.MEDIA),  # icon
 )
+_ALL_MAGIC = tuple(magic for magic, _ in _MAGIC)
 _SUFFIXES = {
     Kind.PYTHON: ".py .pyw .pyi",
     Kind.SHELL: ".sh .bash .zsh .ksh",
@@ -76,6 +77,7 @@ _ALSO_TEXT = frozenset({".pth", ".bin", ".pt", ".r", ".o", ".a", ".pb"})  # suff
 _SOURCE_NAMES = frozenset({"Makefile", "setup.cfg", "Pipfile", ".env"})
 _DOCKERFILE_NAME = re.compile(r"(dockerfile|containerfile)(\..*)?")
 _PYC_MAGIC = re.compile(rb".[\x0b-\x0f]\r\n", re.DOTALL)  # 3000 to 4095: Python 3.0 to far after 3.14
+_PICKLE = re.compile(rb"\x80[\x02-\x05][c}\]\x95(XK]")
 _SHEBANG = re.compile(rb"#![^\n]*?(python|bash|zsh|ksh|dash|\bsh\b)")
 
 
@@ -95,18 +97,15 @@ def kind_of(file: TreeFile) -> Kind:
 
 
 def _by_magic(head: bytes) -> Kind | None:
-    for magic, kind in _MAGIC:
-        if head.startswith(magic):
-            return kind
+    if head.startswith(_ALL_MAGIC):
+        return next(kind for magic, kind in _MAGIC if head.startswith(magic))
     if head.startswith(b"MZ") and b"\x00" in head[:256]:  # "MZ" alone may begin a word
         return Kind.BINARY
     if _PYC_MAGIC.match(head) and b"\x00" in head[:16]:
         return Kind.BINARY
-    if re.match(rb".{8}\{\"", head, re.DOTALL) and b"data_offsets" in head:  # safetensors
+    if head[8:10] == b'{"' and b"data_offsets" in head:  # safetensors
         return Kind.WEIGHTS
-    if re.match(rb"\x80[\x02-\x05][c}\]\x95(XK]", head):  # pickle
-        return Kind.WEIGHTS
-    return None
+    return Kind.WEIGHTS if _PICKLE.match(head) else None
 
 
 def _source_kind(file: TreeFile, head: bytes) -> Kind | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tournament_sync.inspection.python_commands import Command, commands_of, find_programs
 from tournament_sync.inspection.python_contract import ContractFacts, read_contract
+from tournament_sync.inspection.python_detours import find_detours
 from tournament_sync.inspection.python_exec import find_hidden_code, find_opaque_literals
 from tournament_sync.inspection.python_fetches import find_credentials, find_fetches, find_trust
 from tournament_sync.inspection.python_paths import find_writes, path_constants
@@ -90,6 +91,7 @@ def read_python(data: bytes, *, file: str) -> PythonFacts:
 
 def _findings(module: Module, commands: list[Command]) -> Iterator[Finding]:
     yield from find_hidden_code(module)
+    yield from find_detours(module)
     yield from find_opaque_literals(module)
     yield from find_trust(module)
     yield from find_credentials(module)
@@ -132,6 +134,6 @@ def _redis(module: Module) -> list[Finding]:
 
 
 def _words(module: Module) -> frozenset[str]:
-    texts = {text.value for text in module.of(ast.Constant) if isinstance(text.value, str)}
+    texts = {text.value for text in module.texts if isinstance(text.value, str)}
     together = "\n".join(text for text in texts if len(text) <= _MAX_WORD_CHARS)
     return frozenset(word for word in CONTRACT_WORDS if word in together)

@@ -45,12 +45,12 @@ class Command:
 
 def commands_of(module: Module) -> list[Command]:
     """The command lines in `module`, by line: those of calls that start programs, and texts that read like one."""
-    started = {command for call, name in module.calls for command in _started(call, name, module)}
+    started = {command for name in module.calls for command in _started(name, module)}
     lines = {command.line for command in started}
     like = {
         id(text): Command(text=spelled, line=text.lineno)
-        for text in (*module.of(ast.Constant), *module.of(ast.JoinedStr))
-        if _is_text(text)
+        for text in (*module.texts, *module.of(ast.JoinedStr))
+        if not _is_bytes(text)
         and _COMMAND_LIKE.match(spelled := text_of(text, module))
         and text.lineno not in lines
     }
@@ -62,11 +62,13 @@ def commands_of(module: Module) -> list[Command]:
 
 def find_programs(module: Module, commands: list[Command]) -> Iterator[Finding]:
     """Findings of `python-shell`, `-runtime-install`, `-download` and `-noise`."""
-    for call, name in module.calls:
-        if _SHELLS.fullmatch(name) or (_STARTS.fullmatch(name) and _has_shell(call)):
-            yield module.finding("python-shell", call)
+    for name, calls in module.calls.items():
+        if _SHELLS.fullmatch(name):
+            yield from (module.finding("python-shell", call) for call in calls)
+        elif _STARTS.fullmatch(name):
+            yield from (module.finding("python-shell", call) for call in calls if _has_shell(call))
         elif name in {"pip.main", "pip._internal.main", "pip._internal.cli.main.main"}:
-            yield module.finding("python-runtime-install", call)
+            yield from (module.finding("python-runtime-install", call) for call in calls)
     for command in commands:
         place = ast.Pass(lineno=command.line, end_lineno=command.line, col_offset=0)
         if _INSTALLS.search(command.text):
@@ -80,18 +82,19 @@ def find_programs(module: Module, commands: list[Command]) -> Iterator[Finding]:
             yield module.finding("python-noise", function)
 
 
-def _started(call: ast.Call, name: str, module: Module) -> Iterator[Command]:
+def _started(name: str, module: Module) -> Iterator[Command]:
     if not _STARTS.fullmatch(name):
         return
-    named = [given.value for given in call.keywords if given.arg in {"args", "cmd", "command"}]
-    arguments = [*call.args, *named]
-    if not arguments:
-        return
-    if _SEPARATE_WORDS.fullmatch(name):
-        words = [part for argument in arguments for part in _words(argument, module)]
-        yield Command(text=shlex.join(words), line=call.lineno)
-    else:
-        yield Command(text=_command_line(arguments[0], module), line=call.lineno)
+    for call in module.calls[name]:
+        named = [given.value for given in call.keywords if given.arg in {"args", "cmd", "command"}]
+        arguments = [*call.args, *named]
+        if not arguments:
+            continue
+        if _SEPARATE_WORDS.fullmatch(name):
+            words = [part for argument in arguments for part in _words(argument, module)]
+            yield Command(text=shlex.join(words), line=call.lineno)
+        else:
+            yield Command(text=_command_line(arguments[0], module), line=call.lineno)
 
 
 def _command_line(node: ast.expr, module: Module) -> str:
@@ -116,17 +119,16 @@ def _has_shell(call: ast.Call) -> bool:
     )
 
 
-def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+def _is_bytes(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, bytes)
 
 
 def _talk(module: Module) -> set[int]:
     """Texts that are only said: docstrings, messages, help, and the parts of a longer text."""
     said: list[ast.AST] = [statement.value for statement in module.of(ast.Expr)]
     said += [error.exc for error in module.of(ast.Raise) if error.exc is not None]
-    for call, name in module.calls:
-        if _TALKS.fullmatch(name):
-            said += [*call.args, *(given.value for given in call.keywords)]
+    for call in (call for name, calls in module.calls.items() if _TALKS.fullmatch(name) for call in calls):
+        said += [*call.args, *(given.value for given in call.keywords)]
     silent = {
         id(statement.value) for statement in module.of(ast.Expr) if isinstance(statement.value, ast.Call)
     }

@@ -5,7 +5,9 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
+from tournament_sync.inspection.python_nodes import latest_first
 from tournament_sync.inspection.python_syntax import Module
 from tournament_sync.inspection.python_text import text_of
 
@@ -24,6 +26,7 @@ _TASKS = {
     "ImageTask": "ImageTask",
     "IMAGETASK": "ImageTask",
 }
+_TASK_WORD = re.compile(rb"T(?:ask|ASK)")  # is in all of them, and much faster to look for than each
 _SCRIPT = re.compile(r"(?:^|[\s=])((?:[\w./-]+/)?[\w-]+\.py)(?=\s|$)")
 _INTERPRETER = re.compile(r"(?:^|\s)(/[\w./-]+/bin/python[\d.]*)(?=\s|$)")
 _HELD_BACK = re.compile(
@@ -67,7 +70,7 @@ def read_contract(module: Module) -> ContractFacts:
     """See ContractFacts."""
     return ContractFacts(
         arguments=tuple(_arguments(module)),
-        takes_unknown=any(name.endswith(".parse_known_args") for _, name in module.calls),
+        takes_unknown=any(name.endswith(".parse_known_args") for name in module.calls),
         branches=tuple(_branches(module)),
         reserved_minutes=max(_reserved_minutes(module), default=None),
         held_back_rows=max(_held_back(module), default=None),
@@ -75,8 +78,9 @@ def read_contract(module: Module) -> ContractFacts:
 
 
 def _arguments(module: Module) -> Iterator[Argument]:
-    for call, _ in module.calls:
-        if not (isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"):
+    named = [calls for name, calls in module.calls.items() if name.rpartition(".")[2] == "add_argument"]
+    for call in latest_first(call for calls in named for call in calls):
+        if not isinstance(call.func, ast.Attribute):
             continue
         names = tuple(text_of(name, module) for name in call.args)
         given = {keyword.arg: keyword.value for keyword in call.keywords}
@@ -114,9 +118,9 @@ def _is_true(node: ast.expr | None) -> bool:
 
 
 def _branches(module: Module) -> Iterator[Branch]:
-    if not any(word.encode() in module.source for word in _TASKS):
+    if not _TASK_WORD.search(module.source):
         return
-    for branch in module.of(ast.If):
+    for branch in latest_first(module.of(ast.If)):
         tasks = frozenset(_tasks_in(branch.test, module))
         if not tasks:
             continue
@@ -191,6 +195,10 @@ def _number(node: ast.expr, *, depth: int = 0) -> float | None:
 
 def _held_back(module: Module) -> Iterator[int]:
     """Rows that are split off before training, where a constant says how many."""
+    arg = attrgetter("arg")
+    names = {*module.values, *map(arg, module.of(ast.keyword)), *map(arg, module.of(ast.arg))}
+    if not any(name and _HELD_BACK.fullmatch(name) for name in names):
+        return
     given: list[tuple[str, ast.expr | None]] = [
         (name, value) for name, values in module.values.items() for value in values
     ]

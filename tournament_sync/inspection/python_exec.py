@@ -2,8 +2,9 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from tournament_sync.inspection.python_syntax import Module, parse_module
 from tournament_sync.inspection.report import Finding
@@ -40,21 +41,19 @@ _HOOKED = re.compile(r"builtins\.\w+|__builtins__\.\w+|sys\.(?:meta_path|path_ho
 
 def find_hidden_code(module: Module, *, nesting: int = 0) -> Iterator[Finding]:
     """Findings of `python-exec`, `-obfuscated`, `-remote-exec`, `-dynamic-import`, `-pickle`, `-native`, `-hook`."""
-    called = set()
     own = _own_functions(module)
-    for call, name in module.calls:
-        called.add(id(call.func))
+    for name, calls in module.calls.items():
         if name in own:
             continue
         if name in _EXEC:
-            yield from _executed(call, module, nesting)
+            yield from (found for call in calls for found in _executed(call, module, nesting))
         elif _IMPORT.fullmatch(name):
-            yield from _imported(call, module)
-        elif (rule := _loads(call, name)) is not None:
-            yield module.finding(rule, call)
-        elif name == "getattr" and _reaches(call, module):
-            yield module.finding("python-exec", call)
-    yield from _passed_on(module, called, own)
+            yield from (found for call in calls for found in _imported(call, module))
+        elif name == "getattr":
+            yield from (module.finding("python-exec", call) for call in calls if _reaches(call, module))
+        else:
+            yield from (module.finding(rule, call) for rule, call in _loads(name, calls))
+    yield from _passed_on(module, own)
     yield from _hooked(module)
 
 
@@ -86,18 +85,24 @@ def _imported(call: ast.Call, module: Module) -> Iterator[Finding]:
     yield module.finding("python-obfuscated" if is_decoded else "python-dynamic-import", call)
 
 
-def _loads(call: ast.Call, name: str) -> str | None:
-    """The rule that the call breaks by what it loads."""
+def _loads(name: str, calls: Sequence[ast.Call]) -> Iterator[tuple[str, ast.Call]]:
+    """The calls that load what cannot be read, each with the rule that it breaks."""
     if name in {"marshal.loads", "marshal.load"}:
-        return "python-marshal"
-    if _NATIVE.fullmatch(name):
-        is_own = bool(call.args) and isinstance(call.args[0], ast.Constant) and call.args[0].value is None
-        return "python-libc" if is_own else "python-native"
-    if _HOOK.fullmatch(name):
-        return "python-hook"
-    if _UNPICKLE.fullmatch(name) or (name == "torch.load" and not _is_true(call, "weights_only")):
-        return "python-pickle"
-    return "python-pickle" if name == "numpy.load" and _is_true(call, "allow_pickle") else None
+        yield from (("python-marshal", call) for call in calls)
+    elif _NATIVE.fullmatch(name):
+        yield from (("python-libc" if _is_of_none(call) else "python-native", call) for call in calls)
+    elif _HOOK.fullmatch(name):
+        yield from (("python-hook", call) for call in calls)
+    elif _UNPICKLE.fullmatch(name):
+        yield from (("python-pickle", call) for call in calls)
+    elif name == "torch.load":
+        yield from (("python-pickle", call) for call in calls if not _is_true(call, "weights_only"))
+    elif name == "numpy.load":
+        yield from (("python-pickle", call) for call in calls if _is_true(call, "allow_pickle"))
+
+
+def _is_of_none(call: ast.Call) -> bool:
+    return bool(call.args) and isinstance(call.args[0], ast.Constant) and call.args[0].value is None
 
 
 def _is_true(call: ast.Call, keyword: str) -> bool:
@@ -120,7 +125,7 @@ def _reaches(call: ast.Call, module: Module) -> bool:
 
 def _own_functions(module: Module) -> set[str]:
     """Builtins' names that the file gives to functions of its own for good: training code likes to define `eval`."""
-    if any(True for _ in module.of(ast.Delete)):
+    if module.of(ast.Delete):
         return set()
     top = [statement for root in module.of(ast.Module) for statement in root.body]
     return {
@@ -128,11 +133,15 @@ def _own_functions(module: Module) -> set[str]:
     }
 
 
-def _passed_on(module: Module, called: set[int], own: set[str]) -> Iterator[Finding]:
+def _passed_on(module: Module, own: set[str]) -> Iterator[Finding]:
     # map(eval, …), run = exec: no call by that name is left to see.
-    for name in module.of(ast.Name):
-        is_builtin = name.id in {"exec", "eval", "__import__"} - own
-        if is_builtin and id(name) not in called and isinstance(name.ctx, ast.Load):
+    builtins = {"exec", "eval", "__import__"} - own
+    names = module.of(ast.Name)
+    if builtins.isdisjoint(map(attrgetter("id"), names)):
+        return
+    called = {id(call.func) for call in module.of(ast.Call)}
+    for name in names:
+        if name.id in builtins and id(name) not in called and isinstance(name.ctx, ast.Load):
             yield module.finding("python-exec", name)
 
 
@@ -140,10 +149,11 @@ def _hooked(module: Module) -> Iterator[Finding]:
     for assign in module.of(ast.Assign):
         for target in assign.targets:
             place = target.value if isinstance(target, ast.Subscript) else target
-            name = module.name(place) if isinstance(place, ast.Attribute) else ""
+            if not isinstance(place, ast.Attribute):
+                continue
             # `builtins.` is cut off a name, so its owner is asked.
-            owner = module.name(place.value) if isinstance(place, ast.Attribute) else ""
-            if _HOOKED.fullmatch(name) or owner in {"builtins", "__builtins__"}:
+            owner = module.name(place.value)
+            if owner in {"builtins", "__builtins__"} or _HOOKED.fullmatch(module.name(place)):
                 yield module.finding("python-hook", assign)
 
 
@@ -165,9 +175,10 @@ def _names_inside(nodes: list[ast.expr], module: Module) -> Iterator[str]:
 
 def find_opaque_literals(module: Module) -> Iterator[Finding]:
     """Findings of `python-opaque-literal`: long constants that look random, and long lists of bytes."""
-    for constant in module.of(ast.Constant):
-        if isinstance(constant.value, str | bytes) and is_opaque(constant.value):
-            size = len(constant.value)
+    for constant in module.texts:
+        value = constant.value
+        if isinstance(value, str | bytes) and len(value) >= _MIN_OPAQUE_CHARS and is_opaque(value):
+            size = len(value)
             yield finding(
                 "python-opaque-literal",
                 file=module.file,

@@ -33,13 +33,15 @@ _NOT_CREDENTIAL = re.compile(r"TOKENIZERS?_.*|.*_TOKENS|.*TOKENIZER.*")
 
 def find_fetches(module: Module) -> Iterator[Finding | Download]:
     """Findings and downloads of calls that use the network or a model hub."""
-    for call, name in module.calls:
+    for name, calls in module.calls.items():
         if _NETWORK.fullmatch(name):
-            yield from _network(call, module)
+            yield from (found for call in calls for found in _network(call, module))
         elif _UPLOAD.fullmatch(name):
-            yield module.finding("python-upload", call)
-        elif _ALWAYS_FETCHES.fullmatch(name) or (_FETCHES_BY_NAME.fullmatch(name) and _is_remote(call, name)):
-            yield from _hub(call, module)
+            yield from (module.finding("python-upload", call) for call in calls)
+        elif _ALWAYS_FETCHES.fullmatch(name):
+            yield from (found for call in calls for found in _hub(call, module))
+        elif _FETCHES_BY_NAME.fullmatch(name):
+            yield from (found for call in calls if _is_remote(call, name) for found in _hub(call, module))
 
 
 def find_trust(module: Module) -> Iterator[Finding]:
@@ -57,9 +59,10 @@ def find_trust(module: Module) -> Iterator[Finding]:
 
 def find_credentials(module: Module) -> Iterator[Finding]:
     """Findings of `python-token`: credentials that are read from the environment."""
-    for call, name in module.calls:
-        if name in {"os.getenv", "os.environ.get", "os.environ.pop"} and call.args:
-            yield from _credential(call.args[0], call, module)
+    for name in ("os.getenv", "os.environ.get", "os.environ.pop"):
+        for call in module.calls.get(name, ()):
+            if call.args:
+                yield from _credential(call.args[0], call, module)
     for subscript in module.of(ast.Subscript):
         if isinstance(subscript.ctx, ast.Load) and module.name(subscript.value) == "os.environ":
             yield from _credential(subscript.slice, subscript, module)

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 
+from tournament_sync.inspection.python_nodes import latest_first
 from tournament_sync.inspection.python_syntax import Module
 from tournament_sync.inspection.python_text import text_of
 
@@ -24,6 +25,12 @@ _OPENERS = frozenset({"open", "io.open", "codecs.open", "gzip.open"})
 _METHODS_ON_FOLDER = frozenset({"mkdir"})
 _METHODS_ON_FILE = frozenset({"write_text", "write_bytes", "touch", "symlink_to", "hardlink_to"})
 _SAVERS = frozenset({"save_pretrained", "save_model", "save_file"})
+# The last words of all of these, by which calls that cannot write are told at once.
+_WRITERS = frozenset(
+    name.rpartition(".")[2]
+    for names in (_FIRST_IS_FOLDER, _FIRST_IS_FILE, _SECOND_IS_PLACE, _OPENERS)
+    for name in names
+).union(_METHODS_ON_FOLDER, _METHODS_ON_FILE, _SAVERS)
 
 
 def find_writes(module: Module) -> Iterator[tuple[ast.Call, str]]:
@@ -32,7 +39,8 @@ def find_writes(module: Module) -> Iterator[tuple[ast.Call, str]]:
     It begins with / or, for a constant of another file, with `{NAME}`.
     """
     loops = _loops(module)
-    for call, name in module.calls:
+    writers = [(name, calls) for name, calls in module.calls.items() if name.rpartition(".")[2] in _WRITERS]
+    for name, call in ((name, call) for name, calls in writers for call in calls):
         for node, is_folder in _places(call, name):
             if isinstance(node, ast.Name) and node.id not in module.values:
                 node = loops.get(node.id, node)  # noqa: PLW2901  what the name runs over stands for it
@@ -49,11 +57,11 @@ def path_constants(module: Module) -> dict[str, tuple[str, ...]]:
             continue
         match values[0]:
             case ast.Dict(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts):
-                paths = tuple(text_of(part, module) for part in parts)
+                pass
             case value:
-                paths = (text_of(value, module),)
-        if paths and all(path.startswith("/") for path in paths):
-            found[name] = paths
+                parts = [value]
+        if parts and all(text_of(part, module).startswith("/") for part in parts):
+            found[name] = tuple(text_of(part, module) for part in parts)
     return found
 
 
@@ -86,7 +94,7 @@ def _is_for_writing(call: ast.Call, *, at: int = 1) -> bool:
 def _loops(module: Module) -> dict[str, ast.expr]:
     """What the variables of loops run over: FOLDERS in `for folder in FOLDERS.values()`."""
     found: dict[str, ast.expr] = {}
-    for loop in module.of(ast.For):
+    for loop in latest_first(module.of(ast.For)):
         match loop:
             case ast.For(
                 target=ast.Name(id=name), iter=ast.Call(func=ast.Attribute(value=owner, attr="values"))

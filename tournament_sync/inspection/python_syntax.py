@@ -2,11 +2,14 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from tournament_sync.inspection.python_names import dotted
+from tournament_sync.inspection.python_nodes import Nodes, latest_first, nodes_by_type, nodes_of
 from tournament_sync.inspection.report import Finding
 from tournament_sync.inspection.rules import finding
 
@@ -23,7 +26,6 @@ _REFUSALS = (
     ("too many nested", "python-unreadable"),
     ("too many statically nested", "python-unreadable"),
 )
-_NOT_NODES = frozenset({"ctx", "op", "ops", "kind", "type_comment", "type_ignores", "type_params"})
 _MAX_SHOWN_LINES = 3
 _MAX_MEANINGS = 8  # of a name that is assigned again and again
 _BUILTINS = frozenset({"exec", "eval", "__import__", "getattr", "globals", "vars", "open"})
@@ -59,21 +61,24 @@ _SENSITIVE = frozenset(
 _Node = TypeVar("_Node", bound=ast.AST)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, for what is cached
 class Module:
-    """`nodes` by their type; `names` says what a local name stands for, `values` what is assigned to it."""
+    """`nodes` by their type; `names` says what a local name stands for, `values` what is assigned to it.
+
+    Rules ask about a name once, not once for each call of it.
+    """
 
     file: str
     source: bytes
-    lines: list[bytes]
-    nodes: Mapping[type[ast.AST], list[ast.AST]]
+    nodes: Nodes
     names: Mapping[str, str]
     values: Mapping[str, Sequence[ast.expr]]
-    calls: Sequence[tuple[ast.Call, str]]  # with the name of what is called
+    calls: Mapping[str, Sequence[ast.Call]]  # by the name of what is called
+    texts: Sequence[ast.Constant]  # literals of str and of bytes
 
-    def of(self, wanted: type[_Node]) -> Iterator[_Node]:
+    def of(self, wanted: type[_Node]) -> Sequence[_Node]:
         """The nodes of that type, in no order."""
-        return (node for node in self.nodes.get(wanted, ()) if isinstance(node, wanted))
+        return nodes_of(self.nodes, wanted)
 
     def name(self, node: ast.expr) -> str:
         """See `dotted`."""
@@ -83,12 +88,16 @@ class Module:
         """The source of `node`, at most a few lines of it."""
         first = getattr(node, "lineno", 1)
         last = min(getattr(node, "end_lineno", None) or first, first + _MAX_SHOWN_LINES - 1)
-        lines = self.lines[first - 1 : last]
+        lines = self._lines[first - 1 : last]
         return " ".join(line.strip().decode(errors="replace") for line in lines)
 
     def finding(self, rule: str, node: ast.AST) -> Finding:
         """A finding of `rule` that shows the source of `node`."""
         return finding(rule, file=self.file, line=getattr(node, "lineno", 0), found=self.shown(node))
+
+    @cached_property
+    def _lines(self) -> list[bytes]:
+        return self.source.splitlines()  # few files have a finding that shows some
 
 
 def parse_module(data: bytes, *, file: str) -> Module | Finding:
@@ -104,17 +113,20 @@ def parse_module(data: bytes, *, file: str) -> Module | Finding:
         return finding(rule, file=file, line=max(error.lineno or 0, 0), found=str(error.msg))
     except (ValueError, MemoryError, RecursionError) as error:  # nested deeper than the parser goes
         return finding("python-unreadable", file=file, line=0, found=f"{type(error).__name__}: {error}")
-    nodes = _by_type(tree)
+    nodes = nodes_by_type(tree)
     names = _imported(nodes)
     values = _assigned(nodes)
     for name, assigned in values.items():
         if name not in names and name not in _BUILTINS and (known := _meaning(assigned, names)):
             names[name] = known
-    calls = [
-        (node, dotted(node.func, names)) for node in nodes.get(ast.Call, ()) if isinstance(node, ast.Call)
-    ]
     return Module(
-        file=file, source=data, lines=data.splitlines(), nodes=nodes, names=names, values=values, calls=calls
+        file=file,
+        source=data,
+        nodes=nodes,
+        names=names,
+        values=values,
+        calls=_calls(nodes, names),
+        texts=[node for node in nodes_of(nodes, ast.Constant) if isinstance(node.value, str | bytes)],
     )
 
 
@@ -126,7 +138,7 @@ def _unreadable(data: bytes) -> str | None:
     name = b"utf-8" if declared is None else declared[1].lower()
     if name not in _PLAIN_ENCODINGS:
         return f"declares the encoding {name.decode(errors='replace')}"
-    if name.startswith(b"utf"):
+    if name.startswith(b"utf") and not data.isascii():
         try:
             data.decode()
         except UnicodeDecodeError as error:
@@ -143,51 +155,16 @@ def _meaning(assigned: list[ast.expr], names: Mapping[str, str]) -> str:
     return known[0] if len(assigned) == 1 and known else ""
 
 
-def _by_type(tree: ast.Module) -> dict[type[ast.AST], list[ast.AST]]:
-    # Without recursion: how deep a champion nests must not decide whether it is read.
-    nodes: dict[type[ast.AST], list[ast.AST]] = {}
-    pending: list[ast.AST] = [tree]
-    while pending:
-        node = pending.pop()
-        node_type = type(node)
-        nodes.setdefault(node_type, []).append(node)
-        for field in _FIELDS.get(node_type) or _fields(node_type):
-            value = getattr(node, field)
-            if isinstance(value, list):
-                pending.extend(item for item in value if isinstance(item, ast.AST))
-            elif isinstance(value, ast.AST):
-                pending.append(value)
-    return nodes
-
-
-# Fields that hold nodes; for types that are not listed, all fields but those of _NOT_NODES are looked at.
-_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
-    ast.Constant: (),
-    ast.Name: (),
-    ast.Attribute: ("value",),
-    ast.keyword: ("value",),
-    ast.alias: (),
-    ast.arg: ("annotation",),
-}
-
-
-def _fields(node_type: type[ast.AST]) -> tuple[str, ...]:
-    if node_type not in _FIELDS:
-        _FIELDS[node_type] = tuple(field for field in node_type._fields if field not in _NOT_NODES)
-    return _FIELDS[node_type]
-
-
-def _imported(nodes: Mapping[type[ast.AST], list[ast.AST]]) -> dict[str, str]:
+def _imported(nodes: Nodes) -> dict[str, str]:
     names: dict[str, str] = {}
-    for node in (*nodes.get(ast.Import, ()), *nodes.get(ast.ImportFrom, ())):
-        match node:
-            case ast.Import(names=aliases):
-                for alias in aliases:
-                    top = alias.name.partition(".")[0]
-                    _import(names, alias.asname or top, alias.name if alias.asname else top)
-            case ast.ImportFrom(names=aliases, module=origin, level=0):
-                for alias in aliases:
-                    _import(names, alias.asname or alias.name, f"{origin}.{alias.name}")
+    for node in latest_first(nodes_of(nodes, ast.Import)):
+        for alias in node.names:
+            top = alias.name.partition(".")[0]
+            _import(names, alias.asname or top, alias.name if alias.asname else top)
+    for origin in latest_first(nodes_of(nodes, ast.ImportFrom)):
+        if not origin.level:
+            for alias in origin.names:
+                _import(names, alias.asname or alias.name, f"{origin.module}.{alias.name}")
     return names
 
 
@@ -197,14 +174,22 @@ def _import(names: dict[str, str], name: str, meaning: str) -> None:
         names[name] = meaning
 
 
-def _assigned(nodes: Mapping[type[ast.AST], list[ast.AST]]) -> dict[str, list[ast.expr]]:
-    values: dict[str, list[ast.expr]] = {}
-    for node in (*nodes.get(ast.Assign, ()), *nodes.get(ast.AnnAssign, ()), *nodes.get(ast.NamedExpr, ())):
-        match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                values.setdefault(name, []).append(value)
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                values.setdefault(name, []).append(value)
-            case ast.NamedExpr(target=ast.Name(id=name), value=value):
-                values.setdefault(name, []).append(value)
-    return values
+def _assigned(nodes: Nodes) -> dict[str, list[ast.expr]]:
+    values: defaultdict[str, list[ast.expr]] = defaultdict(list)
+    for assign in latest_first(nodes_of(nodes, ast.Assign)):
+        target = assign.targets[0]
+        if isinstance(target, ast.Name) and len(assign.targets) == 1:
+            values[target.id].append(assign.value)
+    for annotated in latest_first(nodes_of(nodes, ast.AnnAssign)):
+        if isinstance(annotated.target, ast.Name) and annotated.value is not None:
+            values[annotated.target.id].append(annotated.value)
+    for named in latest_first(nodes_of(nodes, ast.NamedExpr)):
+        values[named.target.id].append(named.value)
+    return dict(values)
+
+
+def _calls(nodes: Nodes, names: Mapping[str, str]) -> dict[str, list[ast.Call]]:
+    calls: defaultdict[str, list[ast.Call]] = defaultdict(list)
+    for call in nodes_of(nodes, ast.Call):
+        calls[dotted(call.func, names)].append(call)
+    return dict(calls)

@@ -13,6 +13,8 @@ _PATHS = frozenset({"str", "pathlib.Path", "os.path.abspath", "os.fspath", "os.p
 
 def text_of(node: ast.expr, module: Module) -> str:
     """What `node` spells, with `{name}` for each part that is not known before it runs."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # as most do
+        return node.value[:_MAX_TEXT_CHARS]
     return _Speller(module).spell(node, 0)
 
 

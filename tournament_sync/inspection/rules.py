@@ -44,6 +44,10 @@ _PYTHON = {
     ),
     "python-exec": Rule(_HIGH, "it runs code that is made at run time and cannot be read here"),
     "python-opaque-literal": Rule(_HIGH, "a long literal of random-looking text can hide code or data"),
+    "python-builtins": Rule(
+        _HIGH, "it reaches Python's own functions by a detour, which hides which of them it calls"
+    ),
+    "python-odd-script": Rule(_HIGH, "it runs a file as a program whose name says that it is something else"),
     "python-marshal": Rule(_HIGH, "it loads compiled code that cannot be read here"),
     "python-native": Rule(_HIGH, "it calls native code past Python; what that does cannot be read here"),
     "python-libc": Rule(_LOW, "it calls the C library that is loaded already"),
@@ -139,6 +143,16 @@ _DOCKER: dict[str, Rule] = {
     "docker-missing-source": Rule(_MEDIUM, "copies what is not in the repository: the build fails"),
     "docker-privileged": Rule(_CRITICAL, "wants to build with the host's rights"),
     "docker-host-network": Rule(_HIGH, "wants to build in the host's network"),
+    "docker-mount": Rule(
+        _HIGH, "mounts while it builds: can reach what is outside the image; such a build is refused here"
+    ),
+    "docker-startup-file": Rule(
+        _HIGH, "puts a file where every program, shell or Python looks before it starts"
+    ),
+    "docker-search-path": Rule(
+        _LOW, "has programs look for libraries or modules in places of its own choice"
+    ),
+    "docker-other-index": Rule(_MEDIUM, "has packages taken from a place of its own choice"),
     "docker-secret-mount": Rule(_MEDIUM, "wants a secret or a key of whoever builds it"),
     "docker-secret-env": Rule(_HIGH, "a credential in a Dockerfile is in the image for everybody"),
     "docker-preload": Rule(_HIGH, "has every program of the image load code first"),
@@ -167,6 +181,13 @@ _SHELL: dict[str, Rule] = {
     "shell-variable-command": Rule(_LOW, "which program it starts depends on a variable"),
     "shell-runs-arguments": Rule(_INFO, "it runs the arguments that it is given"),
     "shell-inline-code": Rule(_LOW, "code of another language within a shell command, easily overlooked"),
+    "shell-code-in-argument": Rule(
+        _HIGH, "code for a shell or compiler in an argument that is not read here"
+    ),
+    "shell-odd-script": Rule(_HIGH, "runs a file as a program whose name says that it is something else"),
+    "shell-startup-file": Rule(
+        _HIGH, "writes a file that every program, shell or Python reads before it starts"
+    ),
     "shell-network-tool": Rule(_HIGH, "it opens connections of its own, in or out"),
     "shell-privileged": Rule(_HIGH, "it changes mounts, namespaces, the kernel or other containers"),
     "shell-container": Rule(_LOW, "it drives a container engine; a run has none and reaches none"),
@@ -213,6 +234,8 @@ def finding(rule: str, *, file: str, line: int, found: str) -> Finding:
 
 def shown(text: str) -> str:
     """`text` of a champion, control and other unprintable characters escaped, cut to MAX_FOUND_CHARS."""
+    if len(text) <= MAX_FOUND_CHARS and text.isprintable():  # as most is
+        return text
     escaped = "".join(map(_shown_char, text[: MAX_FOUND_CHARS + 1]))
     return escaped if len(escaped) <= MAX_FOUND_CHARS else f"{escaped[: MAX_FOUND_CHARS - 1]}…"
 

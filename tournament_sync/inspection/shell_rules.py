@@ -2,8 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tournament_sync.inspection.report import Phase
 from tournament_sync.inspection.shell_commands import ShellCommand, Word, name_set
@@ -26,6 +27,7 @@ from tournament_sync.inspection.shell_programs import (
     shell_code,
     wrappers,
 )
+from tournament_sync.inspection.startup import is_startup_file
 
 _FETCHERS = name_set("curl wget aria2c axel fetch http https lynx w3m")
 _UNPACKERS = name_set("gunzip zcat bunzip2 bzcat unxz xzcat unzstd zstdcat uudecode rev tr")
@@ -54,6 +56,30 @@ _UNVERIFIED = name_set(
     "--trusted-host --allow-untrusted --allow-insecure-host"
 )
 _OTHER_INDEX = name_set("-i --index-url --extra-index-url -f --find-links --index --default-index --registry")
+# Of each program, what in its arguments starts others.
+_ARGUMENT_CODE: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("awk", "gawk", "mawk"), re.compile(r"system\s*\(|\|\s*getline|\|\s*[\"']|popen|/inet/")
+        ),
+        "sed": re.compile(r"(?:^|[;\d$/}])\s*e(?:\s|$)|s(.).*\1.*\1[gimp\d]*e"),
+        "tar": re.compile(
+            r"--checkpoint-action|--to-command|--use-compress-program|--rsh-command|^-I|--info-script"
+        ),
+        "make": re.compile(r"^-f|--file|--makefile|--eval"),
+        **dict.fromkeys(("gcc", "cc", "g++", "clang", "tcc"), re.compile(r"^-x|^-run$|-wrapper|-fplugin")),
+        "alias": re.compile(r"="),
+        "vim": re.compile(r"^[-+]c|^\+"),
+        "ssh-keygen": re.compile(r"^-D"),
+        "git": re.compile(r"core\.(?:sshCommand|pager|fsmonitor|hooksPath)|^ext::|--upload-pack|alias\."),
+    }
+)
+_SPLIT_STRING = frozenset({"-S", "--split-string"})
+_LOOKUPS = name_set("getent dig nslookup host drill resolvectl ping")
+_NO_SCRIPT = re.compile(
+    r"\.(?:txt|md|rst|cfg|conf|ini|log|dat|data|bin|json|ya?ml|toml|csv|png|jpe?g|safetensors|lock)$",
+    re.IGNORECASE,
+)
 _PRELOADS = frozenset({"LD_PRELOAD", "LD_AUDIT", "BASH_ENV", "PROMPT_COMMAND", "PYTHONSTARTUP"})
 # Places of the container that every run may write.
 _OUTPUT = ("/app/checkpoints", "/tmp", "/dev")  # noqa: S108
@@ -303,6 +329,27 @@ def _install(command: ShellCommand, words: tuple[Word, ...], phase: Phase) -> It
         yield "shell-uninstall", command.shown
 
 
+def _in_argument(command: ShellCommand, words: tuple[Word, ...], phase: Phase) -> Iterator[Told]:
+    """Programs that run what stands in an argument of theirs, in a language that nobody here reads."""
+    name, texts = program_name(words), [word.text for word in words[1:]]
+    pattern = _ARGUMENT_CODE.get(name)
+    outer = {word.text for word in command.words[:3]}
+    is_split = "env" in {text.rpartition("/")[2] for text in outer} and not _SPLIT_STRING.isdisjoint(outer)
+    if is_split or (pattern is not None and any(pattern.search(text) for text in texts)):
+        yield "shell-code-in-argument", command.shown
+    elif name in _LOOKUPS and any(not word.is_literal for word in words[1:]):
+        yield "shell-network-tool", command.shown
+    path = script_path(words)
+    if path is not None and path.is_literal and _NO_SCRIPT.search(path.text):
+        yield "shell-odd-script", command.shown
+
+
+def _startup(command: ShellCommand, words: tuple[Word, ...], phase: Phase) -> Iterator[Told]:
+    for path in written_paths(command):
+        if is_startup_file(path):
+            yield "shell-startup-file", path
+
+
 def _write(command: ShellCommand, words: tuple[Word, ...], phase: Phase) -> Iterator[Told]:
     if phase is Phase.RUN:
         yield from (("shell-absolute-write", path) for path in written_paths(command))
@@ -341,5 +388,7 @@ _CHECKS: tuple[Callable[[ShellCommand, tuple[Word, ...], Phase], Iterator[Told]]
     _rights,
     _install,
     _write,
+    _startup,
+    _in_argument,
     _inline,
 )

@@ -53,7 +53,8 @@ def tables_in_data(data: bytes, *, file: str) -> Iterator[Table]:
 def _document(data: bytes, file: str) -> object:
     try:
         if file.endswith(".json") and len(data) <= MAX_JSON_BYTES:
-            return json.loads(data)
+            # Entries are keyed or named by texts: without any, data of numbers alone need not be parsed.
+            return json.loads(data) if data.count(b'"') >= 2 * _MIN_ENTRIES else None
         if file.endswith(".toml") and len(data) <= MAX_TEXT_BYTES:
             return tomllib.loads(data.decode())
         # Anchors are left out: a few of them make a document of gigabytes.

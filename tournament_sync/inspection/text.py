@@ -1,7 +1,10 @@
 """A report as text for a terminal, in the order in which five minutes are best spent."""
 
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Final
 
 from tournament_sync.inspection.report import (
     Download,
@@ -14,19 +17,28 @@ from tournament_sync.inspection.report import (
 )
 from tournament_sync.inspection.rules import shown
 
-_MAX_PLACES = 5  # of one rule; the report as JSON has all
-_MAX_LISTED = 20
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much of each list is shown; of one rule, how many places. The report as JSON has all."""
+
+    listed: int
+    places: int
+
+
+SHORT: Final = Limits(listed=20, places=5)
+WHOLE: Final = Limits(listed=sys.maxsize, places=sys.maxsize)
 _MARKS = {Support.YES: "yes", Support.NO: "no", Support.UNKNOWN: "?"}
 
 
-def render_text(report: InspectionReport) -> str:
+def render_text(report: InspectionReport, *, limits: Limits = SHORT) -> str:
     """`report` for a reader. Whatever the champion wrote is escaped: it cannot move the cursor or forge a line."""
     sections = (
-        ("What it is", _identity(report)),
-        ("What it can do", _capabilities(report)),
-        ("What it fetches", _downloads(report)),
-        ("What it needs", _needs(report)),
-        ("What was found", _findings(report.findings)),
+        ("What it is", _identity(report, limits.listed)),
+        ("What it can do", _capabilities(report, limits.listed)),
+        ("What it fetches", _downloads(report, limits.listed)),
+        ("What it needs", _needs(report, limits.listed)),
+        ("What was found", _findings(report.findings, limits.places)),
     )
     lines = [f"Champion of {report.licence.attribution}"]
     for title, content in sections:
@@ -34,7 +46,7 @@ def render_text(report: InspectionReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _identity(report: InspectionReport) -> Iterator[str]:
+def _identity(report: InspectionReport, kept: int) -> Iterator[str]:
     counts = report.files
     yield f"manifest    {report.manifest_sha256}"
     yield (
@@ -46,9 +58,9 @@ def _identity(report: InspectionReport) -> Iterator[str]:
         yield f"            {shown(report.epoch_reason)}"
     yield f"licence     {_licence(report.licence.licence)}"
     yield f"notice      {_licence(report.licence.notice)}"
-    for text in report.licence.vendored[:_MAX_LISTED]:
+    for text in report.licence.vendored[:kept]:
         yield f"a part      {shown(text.file)}: {text.recognised or 'not recognised'}"
-    yield from _more(len(report.licence.vendored))
+    yield from _more(len(report.licence.vendored), kept=kept)
     yield f"attribution {report.licence.attribution}"
 
 
@@ -60,29 +72,29 @@ def _named(text: LicenceText) -> str:
     return f"{text.recognised or 'not recognised'} ({shown(text.file)})"
 
 
-def _capabilities(report: InspectionReport) -> Iterator[str]:
+def _capabilities(report: InspectionReport, kept: int) -> Iterator[str]:
     if not report.capabilities:
         yield "nothing is known"
     for row in report.capabilities:
         yield f"{_MARKS[row.support]:<4}{row.task_type:<24}{shown(row.reason)}"
         if row.support is not Support.NO:
             yield f"    {'':<24}{shown(row.dockerfile)} starts {shown(row.entrypoint) or 'an unknown script'}"
-    for table in [table for table in report.tables if table.is_model_table][:_MAX_LISTED]:
+    for table in [table for table in report.tables if table.is_model_table][:kept]:
         yield f"    knows {table.entries} models by name in {shown(table.file)} {shown(table.name)}".rstrip()
 
 
-def _downloads(report: InspectionReport) -> Iterator[str]:
-    for image in report.base_images[:_MAX_LISTED]:
+def _downloads(report: InspectionReport, kept: int) -> Iterator[str]:
+    for image in report.base_images[:kept]:
         pinned = "pinned" if image.digest else "not pinned"
         yield f"base image  {shown(image.reference)} ({pinned}, {shown(image.dockerfile)}:{image.line})"
-    yield from _more(len(report.base_images))
+    yield from _more(len(report.base_images), kept=kept)
     for phase in Phase:
         fetched = [download for download in report.downloads if download.phase is phase]
         open_ends = sum(not download.pinned for download in fetched)
         moment = "while it is built" if phase is Phase.BUILD else "while it runs"
         yield f"{len(fetched)} {moment}, {open_ends} of them not pinned"
-        yield from (f"  {_download(download)}" for download in fetched[:_MAX_LISTED])
-        yield from _more(len(fetched))
+        yield from (f"  {_download(download)}" for download in fetched[:kept])
+        yield from _more(len(fetched), kept=kept)
 
 
 def _download(download: Download) -> str:
@@ -90,20 +102,20 @@ def _download(download: Download) -> str:
     return f"{download.tool} {shown(download.target)}{pinned}  {shown(download.file)}:{download.line}"
 
 
-def _needs(report: InspectionReport) -> Iterator[str]:
+def _needs(report: InspectionReport, kept: int) -> Iterator[str]:
     needs = report.needs
     yield f"redis       {'yes' if needs.redis else 'no'}"
     yield f"rows        {_at_least(needs.minimum_rows, 'rows')}"
     yield f"time        {_at_least(needs.minimum_minutes, 'minutes')}"
-    yield f"writes to   {', '.join(map(shown, needs.writable_paths[:_MAX_LISTED])) or 'its output only'}"
-    yield from _more(len(needs.writable_paths))
+    yield f"writes to   {', '.join(map(shown, needs.writable_paths[:kept])) or 'its output only'}"
+    yield from _more(len(needs.writable_paths), kept=kept)
 
 
 def _at_least(number: int | None, unit: str) -> str:
     return "no constant says" if number is None else f"at least {number} {unit}"
 
 
-def _findings(findings: Sequence[Finding]) -> Iterator[str]:
+def _findings(findings: Sequence[Finding], kept: int) -> Iterator[str]:
     counts = [
         f"{sum(f.severity is severity for f in findings)} {severity}" for severity in reversed(Severity)
     ]
@@ -114,8 +126,8 @@ def _findings(findings: Sequence[Finding]) -> Iterator[str]:
         same = list(group)
         yield ""
         yield f"{severity.upper()} {rule} ({len(same)}): {same[0].why}"
-        yield from (f"  {_place(found)}  {shown(found.found)}".rstrip() for found in same[:_MAX_PLACES])
-        yield from _more(len(same), kept=_MAX_PLACES)
+        yield from (f"  {_place(found)}  {shown(found.found)}".rstrip() for found in same[:kept])
+        yield from _more(len(same), kept=kept)
 
 
 def _place(found: Finding) -> str:
@@ -124,6 +136,6 @@ def _place(found: Finding) -> str:
     return f"{shown(found.file)}:{found.line}" if found.line else shown(found.file)
 
 
-def _more(count: int, *, kept: int = _MAX_LISTED) -> Iterator[str]:
+def _more(count: int, *, kept: int) -> Iterator[str]:
     if count > kept:
         yield f"  and {count - kept} more"

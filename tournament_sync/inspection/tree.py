@@ -79,12 +79,14 @@ def _read(path: str | Path, shown: str) -> TreeFile:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return _special(path, shown)
-    with os.fdopen(handle, "rb", buffering=0) as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             return _special(path, shown)
         size = status.st_size
-        data = file.read(size if size <= MAX_READ_BYTES else HEAD_BYTES)
+        data = os.read(handle, size if size <= MAX_READ_BYTES else HEAD_BYTES)
+    finally:
+        os.close(handle)
     return TreeFile(
         path=shown,
         size_bytes=size,

@@ -3,6 +3,7 @@
 Their work is Gradients.io's participants' (https://gradients.io), which every answer says.
 """
 
+import threading
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -24,14 +25,18 @@ from appliance.dossier import (
     list_lines,
     read_dossier,
 )
-from appliance.errors import InvalidOrderError, NotFoundError
+from appliance.errors import BusyError, InvalidOrderError, NotFoundError
 from appliance.store.champions import ChampionRow
 from appliance.store.engine import reading
 from appliance.store.sources import SyncSource, list_sources
+from attestation.trust import TrustRoot
 from tournament_sync.champion import Channel
 from tournament_sync.diff import compare, encode_diff
 from tournament_sync.diff.render import diff_html, diff_text
 from tournament_sync.inspection.report import InspectionReport, encode_report
+
+# Each is a process that may take a core for a minute; what is over is refused, not queued in the server's threads.
+_COMPARISONS: Final = threading.BoundedSemaphore(2)
 
 router = APIRouter(prefix="/v1/champions", tags=["champions"])
 JSON: Final = "application/json"
@@ -60,7 +65,7 @@ def list_champions(
 ) -> ChampionPage:
     """Champions, oldest proposal first. Their work is Gradients.io's (https://gradients.io)."""
     with reading(services.engine) as conn:
-        lines = list_lines(conn, channel=channel, state=status)
+        lines = list_lines(conn, trust=services.home.trust(), channel=channel, state=status)
     places = {line.manifest_sha256: place for place, line in enumerate(lines)}
     if after is not None and after not in places:
         raise InvalidOrderError(
@@ -83,16 +88,25 @@ def get_diff(
     new: Annotated[str, Query(alias="to", description="name or manifest digest")],
     form: DiffForm = DiffForm.JSON,
 ) -> Response:
-    """What changed between two champions: files, functions, tables, dependencies, capabilities, findings."""
+    """What changed between two champions: files, functions, tables, dependencies, capabilities, findings.
+
+    Takes seconds; 503 while others are being made.
+    """
     with reading(services.engine) as conn:
         before, after = find_champion(conn, old), find_champion(conn, new)
-        reports = _report(conn, before), _report(conn, after)
-    changes = compare(
-        appliance.store.path(before.manifest_sha256),
-        appliance.store.path(after.manifest_sha256),
-        old=reports[0],
-        new=reports[1],
-    )
+        trust = services.home.trust()
+        reports = _report(conn, before, trust), _report(conn, after, trust)
+    if not _COMPARISONS.acquire(blocking=False):
+        raise BusyError("other champions are being compared; ask again in a few seconds")
+    try:
+        changes = compare(
+            appliance.store.path(before.manifest_sha256),
+            appliance.store.path(after.manifest_sha256),
+            old=reports[0],
+            new=reports[1],
+        )
+    finally:
+        _COMPARISONS.release()
     match form:
         case DiffForm.JSON:
             return Response(encode_diff(changes), media_type=JSON)
@@ -122,7 +136,7 @@ def get_digest(
 def get_defaults(services: ServicesDep) -> dict[str, tuple[DefaultLine, ...]]:
     """What an order gets that names no champion, per channel and task type."""
     with reading(services.engine) as conn:
-        return {"defaults": list_defaults(conn)}
+        return {"defaults": list_defaults(conn, trust=services.home.trust())}
 
 
 @router.get("/sync")
@@ -144,12 +158,12 @@ def get_champion(champion: str, services: ServicesDep) -> Dossier:
 def get_inspection(champion: str, services: ServicesDep) -> Response:
     """Its inspection report, byte for byte: the SHA-256 of the answer is what decisions about it name."""
     with reading(services.engine) as conn:
-        report = _report(conn, find_champion(conn, champion))
+        report = _report(conn, find_champion(conn, champion), services.home.trust())
     return Response(encode_report(report), media_type=JSON)
 
 
-def _report(conn: Connection, champion: ChampionRow) -> InspectionReport:
-    report = kept_report(conn, champion.manifest_sha256)
+def _report(conn: Connection, champion: ChampionRow, trust: TrustRoot) -> InspectionReport:
+    report = kept_report(conn, champion.manifest_sha256, trust=trust)
     if report is None:
         raise NotFoundError(f"{champion.name} has no inspection report of this version; sync it again")
     return report
