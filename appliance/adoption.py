@@ -23,10 +23,11 @@ from appliance.policy import Decision, decide
 from appliance.stopping import Stopped, stop_runs
 from appliance.store import champions, decisions
 from appliance.store.champions import ChampionRow
-from appliance.store.decisions import EVENT_OF_DECISION, ChampionDecision, DecisionKind
+from appliance.store.decisions import EVENT_OF_DECISION, Block, ChampionDecision, DecisionKind
 from appliance.verdicts import sign_admission, sign_decision, sign_refusal
 from attestation.digest import sha256_hex
 from attestation.statement import Subject
+from attestation.trust import TrustRoot
 from audit.event import Event, EventKind
 from audit.store import enqueue
 
@@ -40,6 +41,7 @@ __all__ = [
     "approve_signed",
     "checked_reason",
     "hold",
+    "hold_for_feed",
     "release_hold",
     "revoke",
     "revoke_tree",
@@ -77,7 +79,8 @@ class ChampionStatus:
 def adopt(appliance: Appliance, champion: ChampionRow, *, actor: str) -> Decision:
     """Decide by policy whether `champion` may run here; sign and record the decision, whichever it is.
 
-    An adopted champion becomes nobody's default by that (appliance.defaults).
+    An adopted champion becomes nobody's default by that (appliance.defaults). Raises AdmissionError, and decides
+    nothing, if database and log differ on who proposed it.
     """
     policy = appliance.admission_policy()
     gathered = gather_facts(appliance, champion, policy=policy)
@@ -99,22 +102,41 @@ def hold(appliance: Appliance, champion: ChampionRow, *, actor: str, reason: str
     """
     checked_name(actor)
     checked_reason(reason)
-    held = _decision(appliance, champion, DecisionKind.HELD, actor=actor, reason=reason)
+    held = _decision(
+        appliance, _subject(champion), DecisionKind.HELD, tree=champion.tree, actor=actor, reason=reason
+    )
+    trust = appliance.home.trust()
     with appliance.engine.begin() as connection:
-        _check_not(connection, champion, DecisionKind.HELD, DecisionKind.REVOKED)
+        block = _block(connection, champion, trust)
+        if block is not None:
+            raise ConflictError(f"{champion.name} was {block}")
         why = f"champion {champion.name} was held by {actor}: {reason}"
         stopped = stop_runs(connection, {champion.manifest_sha256}, actor=actor, why=why, now=held.decided_at)
         _keep(connection, held, ended=stopped)
     return stopped
 
 
-def release_hold(appliance: Appliance, champion: ChampionRow, *, actor: str, reason: str) -> None:
-    """End the hold; what was decided before it counts again. Raises ConflictError if it is not held."""
+def hold_for_feed(appliance: Appliance, subject: Subject, *, tree: str, actor: str, reason: str) -> None:
+    """`hold` that a feed demands: also beside one that stands, and of a champion that is only about to come."""
     checked_name(actor)
     checked_reason(reason)
-    released = _decision(appliance, champion, DecisionKind.RELEASED, actor=actor, reason=reason)
+    held = _decision(appliance, subject, DecisionKind.HELD, tree=tree, actor=actor, reason=reason)
     with appliance.engine.begin() as connection:
-        block = decisions.block_of(connection, champion.manifest_sha256, tree=champion.tree)
+        why = f"champion {subject.name} was held by {actor}: {reason}"
+        stopped = stop_runs(connection, {subject.sha256}, actor=actor, why=why, now=held.decided_at)
+        _keep(connection, held, ended=stopped)
+
+
+def release_hold(appliance: Appliance, champion: ChampionRow, *, actor: str, reason: str) -> None:
+    """End the hold; the last decision before or during it counts again. Raises ConflictError if it is not held."""
+    checked_name(actor)
+    checked_reason(reason)
+    released = _decision(
+        appliance, _subject(champion), DecisionKind.RELEASED, tree=champion.tree, actor=actor, reason=reason
+    )
+    trust = appliance.home.trust()
+    with appliance.engine.begin() as connection:
+        block = _block(connection, champion, trust)
         if block is None or block.decision is not DecisionKind.HELD:
             found = "is not held" if block is None else f"was {block}"
             raise ConflictError(f"{champion.name} {found}; only a hold can be released")
@@ -128,42 +150,33 @@ def revoke(appliance: Appliance, champion: ChampionRow, *, actor: str, reason: s
     already go on to the log. Models that were trained with it stay, and are flagged
     (`appliance.store.decisions.models_trained_with`). Raises ConflictError if it was revoked before.
     """
-    subject = Subject(name=champion.name, sha256=champion.manifest_sha256)
-    return revoke_tree(appliance, subject, tree=champion.tree, actor=actor, reason=reason)
+    return revoke_tree(appliance, _subject(champion), tree=champion.tree, actor=actor, reason=reason)
 
 
 def revoke_tree(appliance: Appliance, subject: Subject, *, tree: str, actor: str, reason: str) -> Stopped:
     """`revoke` for a champion that may never have come here: it will not be taken when it does."""
     checked_name(actor)
     checked_reason(reason)
-    kind, now = DecisionKind.REVOKED, appliance.clock.now()
-    revoked = ChampionDecision(
-        champion=subject.sha256,
-        tree=tree,
-        name=subject.name,
-        decision=kind,
-        reason=reason,
-        bundle=sign_decision(appliance, subject, kind=kind, tree=tree, actor=actor, reason=reason),
-        decided_by=actor,
-        decided_at=now,
-    )
+    revoked = _decision(appliance, subject, DecisionKind.REVOKED, tree=tree, actor=actor, reason=reason)
     with appliance.engine.begin() as connection:
-        block = decisions.block_of(connection, subject.sha256, tree=tree)
-        if block is not None and block.decision is DecisionKind.REVOKED:
+        block = decisions.revocation_of(connection, subject.sha256, tree=tree)
+        if block is not None:
             raise ConflictError(f"{subject.name} was {block}")
         why = f"champion {subject.name} was revoked by {actor}: {reason}"
         same = {subject.sha256, *champions.of_tree(connection, tree)}
-        stopped = stop_runs(connection, same, actor=actor, why=why, now=now, is_started_too=True)
+        stopped = stop_runs(
+            connection, same, actor=actor, why=why, now=revoked.decided_at, is_started_too=True
+        )
         _keep(connection, revoked, ended=stopped)
     return stopped
 
 
-def status_of(connection: Connection, champion: ChampionRow) -> ChampionStatus:
+def status_of(connection: Connection, champion: ChampionRow, *, trust: TrustRoot) -> ChampionStatus:
     """Where `champion` is by what is recorded; the worker checks the signatures again before it starts a run."""
     manifest = champion.manifest_sha256
     approvals = champions.approvals(connection, manifest)
     approvers = tuple(sorted({approval.approver for approval in approvals}))
-    block = decisions.block_of(connection, manifest, tree=champion.tree)
+    block = _block(connection, champion, trust)
     if block is not None:
         return ChampionStatus(
             state=ChampionState(block.decision.value),
@@ -241,17 +254,20 @@ def _record(
         enqueue(connection, event)
 
 
+def _subject(champion: ChampionRow) -> Subject:
+    return Subject(name=champion.name, sha256=champion.manifest_sha256)
+
+
 def _decision(
-    appliance: Appliance, champion: ChampionRow, kind: DecisionKind, *, actor: str, reason: str
+    appliance: Appliance, subject: Subject, kind: DecisionKind, *, tree: str, actor: str, reason: str
 ) -> ChampionDecision:
-    subject = Subject(name=champion.name, sha256=champion.manifest_sha256)
     return ChampionDecision(
-        champion=champion.manifest_sha256,
-        tree=champion.tree,
-        name=champion.name,
+        champion=subject.sha256,
+        tree=tree,
+        name=subject.name,
         decision=kind,
         reason=reason,
-        bundle=sign_decision(appliance, subject, kind=kind, tree=champion.tree, actor=actor, reason=reason),
+        bundle=sign_decision(appliance, subject, kind=kind, tree=tree, actor=actor, reason=reason),
         decided_by=actor,
         decided_at=appliance.clock.now(),
     )
@@ -278,7 +294,5 @@ def _keep(connection: Connection, decision: ChampionDecision, *, ended: Stopped 
     enqueue(connection, event)
 
 
-def _check_not(connection: Connection, champion: ChampionRow, *kinds: DecisionKind) -> None:
-    block = decisions.block_of(connection, champion.manifest_sha256, tree=champion.tree)
-    if block is not None and block.decision in kinds:
-        raise ConflictError(f"{champion.name} was {block}")
+def _block(connection: Connection, champion: ChampionRow, trust: TrustRoot) -> Block | None:
+    return decisions.block_of(connection, champion.manifest_sha256, tree=champion.tree, trust=trust)

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from sqlalchemy import Connection
 
-from appliance.approvals import FOUR_EYES, approval_statement
+from appliance.approvals import approval_statement
 from appliance.champion_report import kept_report
 from appliance.errors import AdmissionError, InvalidOrderError
 from appliance.home import checked_name
+from appliance.recorded import FOUR_EYES
 from appliance.store.champions import ChampionRow
 from attestation import canonical
 from attestation.bundle import parse_bundle, sign_statement
@@ -24,6 +25,7 @@ from attestation.errors import AttestationError, MalformedError
 from attestation.keys import Signer
 from attestation.statement import parse_statement
 from attestation.times import format_time, parse_time
+from attestation.trust import TrustRoot
 from tournament_sync.champion import is_champion_name
 from tournament_sync.inspection.report import encode_report
 
@@ -54,9 +56,11 @@ class ApprovalRequest:
 _REQUEST: Final = TypeAdapter(ApprovalRequest)
 
 
-def request_for(connection: Connection, champion: ChampionRow, *, policy_sha256: str) -> dict[str, Any]:
+def request_for(
+    connection: Connection, champion: ChampionRow, *, policy_sha256: str, trust: TrustRoot
+) -> dict[str, Any]:
     """The request to approve `champion` under that policy set, in plain JSON values."""
-    report = kept_report(connection, champion.manifest_sha256)
+    report = kept_report(connection, champion.manifest_sha256, trust=trust)
     request = ApprovalRequest(
         schema="assay.approval-request/v1",
         name=champion.name,
@@ -109,7 +113,7 @@ def sign_request(
 
     Raises AdmissionError if the approver proposed it, HomeError for what is no plain name.
     """
-    if checked_name(approver) == request.proposed_by:
+    if checked_name(approver).casefold() == request.proposed_by.casefold():
         raise AdmissionError(
             f"{approver} proposed {request.name}: another person must approve it", reasons=FOUR_EYES
         )

@@ -7,20 +7,19 @@ from sqlalchemy import Connection
 
 from appliance.assembly import Appliance
 from appliance.errors import AdmissionError
+from appliance.recorded import FOUR_EYES, intake_of
 from appliance.store import champions
 from appliance.store.champions import ChampionRow
 from attestation.bundle import sign_statement
-from attestation.claims import Kind, open_claim
+from attestation.claims import Kind, open_claim, open_signed
 from attestation.digest import sha256_hex
 from attestation.errors import AttestationError, VerificationError
-from attestation.predicates import APPROVAL
+from attestation.predicates import APPROVAL, CHAMPION_RELEASE
 from attestation.statement import Statement, Subject
 from attestation.times import format_time
 from attestation.trust import TrustRoot
 from audit.event import Event, EventKind
 from audit.store import enqueue
-
-FOUR_EYES = ("four-eyes",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +35,10 @@ def approve(
 ) -> None:
     """Sign `approver`'s approval of exactly this champion under exactly the active policy set.
 
-    Raises AdmissionError if the approver proposed the champion or is none, HomeError if their key is not here.
+    Raises AdmissionError if the approver proposed or released the champion or is none, HomeError if their key is
+    not here.
     """
-    _check_other_person(champion, approver)
+    _check_other_person(appliance, champion, approver)
     signer = appliance.home.person_signer(approver)
     statement = approval_statement(
         champion,
@@ -89,7 +89,7 @@ def approve_signed(appliance: Appliance, champion: ChampionRow, bundle: bytes) -
         raise AdmissionError(
             f"the approval of {champion.name} does not count: {error}", reasons=FOUR_EYES
         ) from error
-    _check_other_person(champion, approver)
+    _check_other_person(appliance, champion, approver)
     event = Event(
         kind=EventKind.CHAMPION_APPROVED,
         subject=champion.manifest_sha256,
@@ -111,16 +111,26 @@ def approve_signed(appliance: Appliance, champion: ChampionRow, bundle: bytes) -
 
 
 def counted_approvals(
-    connection: Connection, champion: ChampionRow, *, policy_sha256: str, trust: TrustRoot, now: datetime
+    connection: Connection,
+    champion: ChampionRow,
+    *,
+    proposer: str,
+    policy_sha256: str,
+    trust: TrustRoot,
+    now: datetime,
 ) -> tuple[Counted, ...]:
-    """One approval each of distinct people, other than the proposer, that verify under this policy, by name."""
+    """One approval each of distinct people that verify under this policy, by name.
+
+    None of `proposer` (by the log: appliance.recorded.intake_of), none of who released the champion.
+    """
+    barred = {proposer.casefold(), releaser(champion, trust).casefold()}
     found: dict[str, Counted] = {}
     for approval in champions.approvals(connection, champion.manifest_sha256):
         try:
             approver = _approver(approval.bundle, champion, policy_sha256=policy_sha256, trust=trust, now=now)
         except AttestationError:
             continue  # an approval that does not verify does not count; the count decides
-        if approver.casefold() != champion.proposed_by.casefold():
+        if approver.casefold() not in barred:
             found.setdefault(
                 approver.casefold(), Counted(approver=approver, sha256=sha256_hex(approval.bundle))
             )
@@ -143,11 +153,25 @@ def claimed(bundle: bytes, trust: TrustRoot, *, kind: Kind, now: datetime) -> tu
     return claim.statement, claim.key.name
 
 
-def _check_other_person(champion: ChampionRow, approver: str) -> None:
-    if approver.casefold() == champion.proposed_by.casefold():
-        raise AdmissionError(
-            f"{approver} proposed {champion.name}: another person must approve it", reasons=FOUR_EYES
-        )
+def releaser(champion: ChampionRow, trust: TrustRoot) -> str:
+    """The name behind the key that released `champion`, whether or not it may still; "" if nobody believed did."""
+    try:
+        statement, key = open_signed(champion.release_bundle, trust)
+    except AttestationError:
+        return ""  # such a release is refused by its own rule
+    return key.name if statement.predicate_type == CHAMPION_RELEASE else ""
+
+
+def _check_other_person(appliance: Appliance, champion: ChampionRow, approver: str) -> None:
+    others = {
+        "proposed": intake_of(champion, appliance).actor,
+        "released": releaser(champion, appliance.home.trust()),
+    }
+    for did, name in others.items():
+        if approver.casefold() == name.casefold():
+            raise AdmissionError(
+                f"{approver} {did} {champion.name}: another person must approve it", reasons=FOUR_EYES
+            )
 
 
 def _approver(

@@ -1,5 +1,11 @@
-"""A champion's inspection report and the tournament's word on it: made once, kept byte for byte, read back."""
+"""A champion's inspection report and the tournament's word on it: made once, kept byte for byte, read back.
 
+A report is signed by the appliance that made it. The log alone would not do: it takes whatever waits in the
+outbox, so that whoever reaches the database has it say that a clean report was made. Comparisons are not
+signed, since another one cannot take a finding back: what all of them found counts.
+"""
+
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -11,24 +17,40 @@ from appliance.assembly import Appliance
 from appliance.store import inspections
 from appliance.store.champions import ChampionRow
 from appliance.store.engine import reading
-from appliance.store.inspections import KeptCrossCheck
+from appliance.store.inspections import Inspection, KeptCrossCheck, OriginKind
 from attestation import canonical
+from attestation.bundle import sign_statement
+from attestation.claims import open_signed
 from attestation.digest import sha256_hex
-from attestation.errors import MalformedError
+from attestation.errors import AttestationError, MalformedError
+from attestation.keys import Signer
+from attestation.predicates import CHAMPION_INSPECTION
+from attestation.statement import Statement, Subject
+from attestation.times import format_time, parse_time
+from attestation.trust import TrustRoot
 from audit.event import Event, EventKind
 from audit.store import enqueue, events_of
 from tournament_sync.errors import ReportError
 from tournament_sync.inspection.links import with_links
-from tournament_sync.inspection.report import Finding, InspectionReport, Severity, encode_report, parse_report
+from tournament_sync.inspection.report import (
+    Finding,
+    InspectionReport,
+    Severity,
+    encode_report,
+    parse_report,
+    sorted_findings,
+)
 from tournament_sync.inspection.run import inspect_tree
 from tournament_sync.release import claimed_links
-from tournament_sync.tournament.crosscheck import CrossCheck
+from tournament_sync.tournament.crosscheck import CrossCheck, not_compared
 from tournament_sync.tournament.details import TournamentDetails
 
 _FINDINGS: Final = TypeAdapter(tuple[Finding, ...])
 _DETAILS: Final = TypeAdapter(TournamentDetails)
 COULD_NOT_INSPECT: Final = "could-not-inspect"  # the one finding of a report that says nothing else
 MAX_CROSSCHECK_BYTES: Final = 1 << 20  # a comparison has some twenty findings
+MAX_SOURCE_CHARS: Final = 500
+_USER: Final = re.compile(r"//[^/\s]*@")
 
 
 class Inspect(Protocol):
@@ -46,20 +68,37 @@ def inspect_champion(
     Raises ReportError, ArtifactError if its tree is not in the store.
     """
     with reading(appliance.engine) as connection:
-        kept = kept_report(connection, champion.manifest_sha256)
+        kept = kept_report(connection, champion.manifest_sha256, trust=appliance.home.trust())
     if kept is not None and is_complete(kept):
         return kept
     tree = appliance.store.path(champion.manifest_sha256)
     report = with_links(
         inspect(tree, manifest_sha256=champion.manifest_sha256), claimed_links(champion.release_bundle)
     )
+    now = appliance.clock.now()
+    bundle = sign_report(report, signer=appliance.signer, now=now)
     with appliance.engine.begin() as connection:
-        record_report(connection, report, actor=actor, at=appliance.clock.now())
+        record_report(connection, report, bundle=bundle, actor=actor, at=now)
     return report
 
 
-def record_report(connection: Connection, report: InspectionReport, *, actor: str, at: datetime) -> None:
-    """Keep `report` with its event, in the caller's transaction."""
+def sign_report(report: InspectionReport, *, signer: Signer, now: datetime) -> bytes:
+    """The appliance's word that it read the champion's files itself and found `report`."""
+    statement = Statement(
+        subjects=(Subject(name="champion", sha256=report.manifest_sha256),),
+        predicate_type=CHAMPION_INSPECTION,
+        predicate={
+            "report": {"sha256": sha256_hex(encode_report(report))},
+            "inspectedAt": format_time(now),
+        },
+    )
+    return sign_statement(statement, signer)
+
+
+def record_report(
+    connection: Connection, report: InspectionReport, *, bundle: bytes, actor: str, at: datetime
+) -> None:
+    """Keep `report`, signed as `bundle`, with its event, in the caller's transaction."""
     encoded = encode_report(report)
     event = Event(
         kind=EventKind.CHAMPION_INSPECTED,
@@ -71,14 +110,18 @@ def record_report(connection: Connection, report: InspectionReport, *, actor: st
             **{severity.value: report.count(severity) for severity in Severity},
         },
     )
-    inspections.add_inspection(connection, report.manifest_sha256, report=encoded, inspected_at=at)
+    inspections.add_inspection(
+        connection, report.manifest_sha256, report=encoded, bundle=bundle, inspected_at=at
+    )
     enqueue(connection, event)
 
 
-def kept_report(connection: Connection, manifest_sha256: str) -> InspectionReport | None:
-    """The champion's newest report, None unless it is of this version and tree, and the one that was logged."""
+def kept_report(connection: Connection, manifest_sha256: str, *, trust: TrustRoot) -> InspectionReport | None:
+    """The champion's newest report, None unless it is of this version and tree, signed here and logged."""
     kept = inspections.newest_inspection(connection, manifest_sha256)
-    if kept is None or not _is_logged(connection, manifest_sha256, sha256=sha256_hex(kept.report)):
+    if kept is None or not _is_signed(kept, manifest_sha256, trust=trust):
+        return None
+    if not _is_logged(connection, manifest_sha256, sha256=sha256_hex(kept.report)):
         return None
     try:
         report = parse_report(kept.report)
@@ -88,7 +131,13 @@ def kept_report(connection: Connection, manifest_sha256: str) -> InspectionRepor
 
 
 def keep_crosscheck(
-    appliance: Appliance, champion: ChampionRow, found: CrossCheck, *, details: TournamentDetails, actor: str
+    appliance: Appliance,
+    champion: ChampionRow,
+    found: CrossCheck,
+    *,
+    details: TournamentDetails,
+    source: str,
+    actor: str,
 ) -> None:
     """`record_crosscheck` for a champion that is here already."""
     with appliance.engine.begin() as connection:
@@ -97,6 +146,7 @@ def keep_crosscheck(
             champion.manifest_sha256,
             found,
             details=details,
+            source=source,
             actor=actor,
             at=appliance.clock.now(),
         )
@@ -108,10 +158,14 @@ def record_crosscheck(
     found: CrossCheck,
     *,
     details: TournamentDetails,
+    source: str,
     actor: str,
     at: datetime,
 ) -> None:
-    """Keep what comparing a champion with the tournament's answer found, in the caller's transaction."""
+    """Keep what comparing a champion with the tournament's answer found, in the caller's transaction.
+
+    `source` is where the answer is from, a URL or the name of a file: it is logged with who brought it.
+    """
     kept = KeptCrossCheck(
         champion=manifest_sha256,
         findings=encode_findings(found.findings),
@@ -127,6 +181,7 @@ def record_crosscheck(
             "crosscheck": sha256_hex(kept.findings),
             "details": kept.details_sha256,
             "findings": len(found.findings),
+            "source": _shown(source),
         },
     )
     inspections.add_crosscheck(connection, kept)
@@ -139,21 +194,27 @@ def is_complete(report: InspectionReport) -> bool:
 
 
 def crosscheck_findings(connection: Connection, manifest_sha256: str) -> tuple[Finding, ...]:
-    """What the newest comparison found; nothing if nobody compared.
+    """What all comparisons found, each thing once; that nobody compared, where somebody could have.
 
-    Raises ReportError if it is not the one that was logged.
+    Raises ReportError unless exactly those are kept that were logged.
     """
-    kept = inspections.newest_crosscheck(connection, manifest_sha256)
-    logged = [
-        entry.event.detail.get("crosscheck")
-        for entry in events_of(connection, manifest_sha256)
-        if entry.event.kind is EventKind.CHAMPION_CROSSCHECKED
-    ]
-    if kept is None and not logged:
-        return ()
-    if kept is None or not logged or logged[-1] != sha256_hex(kept.findings):
-        raise ReportError(f"the comparison kept of {manifest_sha256[:16]}… is not the one that was logged")
-    return parse_findings(kept.findings)
+    events = [entry.event for entry in events_of(connection, manifest_sha256)]
+    logged = {e.detail.get("crosscheck") for e in events if e.kind is EventKind.CHAMPION_CROSSCHECKED}
+    kept = {
+        sha256_hex(check.findings): check for check in inspections.crosschecks_of(connection, manifest_sha256)
+    }
+    if kept.keys() != logged:
+        raise ReportError(f"the comparisons kept of {manifest_sha256[:16]}… are not those that were logged")
+    if not kept:
+        synced = [e.detail for e in events if e.kind is EventKind.CHAMPION_SYNCED]
+        from_git = [str(d.get("name")) for d in synced if d.get("origin") == OriginKind.GIT.value]
+        return tuple(found for name in from_git[:1] if (found := not_compared(name)) is not None)
+    joined = {
+        (found.rule, found.found): found
+        for check in kept.values()
+        for found in parse_findings(check.findings)
+    }
+    return sorted_findings(list(joined.values()))
 
 
 def encode_findings(findings: tuple[Finding, ...]) -> bytes:
@@ -171,6 +232,25 @@ def parse_findings(data: bytes) -> tuple[Finding, ...]:
     if encode_findings(findings) != data:
         raise ReportError("not findings in their one written form")
     return findings
+
+
+def _is_signed(kept: Inspection, manifest_sha256: str, *, trust: TrustRoot) -> bool:
+    """A report that somebody else wrote into the database has no signature of this appliance."""
+    try:
+        statement, key = open_signed(kept.bundle, trust)
+        if statement.predicate_type != CHAMPION_INSPECTION:
+            return False
+        said = statement.predicate
+        key.check_valid(parse_time(said["inspectedAt"]))
+    except AttestationError:
+        return False
+    about = (statement.subjects[0].sha256, said["report"]["sha256"])
+    return about == (manifest_sha256, sha256_hex(kept.report))
+
+
+def _shown(source: str) -> str:
+    """`source` as it is logged: without a password, printable, not endless."""
+    return ascii(_USER.sub("//", source))[1:-1][:MAX_SOURCE_CHARS]
 
 
 def _is_logged(connection: Connection, manifest_sha256: str, *, sha256: str) -> bool:

@@ -13,6 +13,7 @@ from appliance.home import checked_name
 from appliance.store import defaults
 from appliance.store.champions import ChampionRow
 from appliance.store.defaults import ChampionDefault
+from attestation.trust import TrustRoot
 from audit.event import Event, EventKind
 from audit.store import enqueue
 from tournament_sync.champion import Channel
@@ -56,8 +57,9 @@ def set_default(
         at=default.set_at,
         detail={"channel": channel, "name": champion.name, "task": task_type},
     )
+    trust = appliance.home.trust()
     with appliance.engine.begin() as connection:
-        _check_fit(connection, champion, channel=channel, task_type=task_type)
+        _check_fit(connection, champion, channel=channel, task_type=task_type, trust=trust)
         defaults.put(connection, default)
         enqueue(connection, event)
 
@@ -79,13 +81,15 @@ def _check_task(channel: str, task_type: str) -> None:
         )
 
 
-def _check_fit(connection: Connection, champion: ChampionRow, *, channel: str, task_type: str) -> None:
-    status = status_of(connection, champion)
+def _check_fit(
+    connection: Connection, champion: ChampionRow, *, channel: str, task_type: str, trust: TrustRoot
+) -> None:
+    status = status_of(connection, champion, trust=trust)
     if status.state is not ChampionState.ADOPTED:
         raise ConflictError(f"{champion.name} is {status.state}; only an adopted champion can be a default")
     if champion.channel != channel:
         raise ConflictError(f"{champion.name} is of channel {champion.channel}, not of {channel}")
-    report = kept_report(connection, champion.manifest_sha256)
+    report = kept_report(connection, champion.manifest_sha256, trust=trust)
     # A report may have a task type in several kinds, "ImageTask (flux)": one that it can do is enough.
     rows = () if report is None else report.capabilities
     of_task = [row for row in rows if row.task_type.partition(" ")[0] == task_type]

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from appliance.adoption import ChampionState, status_of
 from appliance.approvals import claimed
 from appliance.champion_report import crosscheck_findings, kept_report
-from appliance.errors import InvalidOrderError, NotFoundError
+from appliance.errors import InvalidOrderError
 from appliance.store import champions, decisions, defaults, inspections
 from appliance.store.champions import Approval, ChampionRow
 from appliance.store.decisions import ChampionDecision, DecisionKind, TrainedModel
@@ -26,10 +26,10 @@ from attestation.errors import AttestationError
 from attestation.predicates import CHAMPION_RELEASE, check_predicate
 from attestation.statement import parse_statement
 from attestation.trust import TrustRoot
+from tournament_sync.champion import is_champion_digest
 from tournament_sync.inspection.report import Capability, Finding, InspectionReport, Severity, encode_report
 
 ATTRIBUTION: Final = "Gradients.io (https://gradients.io)"
-_DIGEST_CHARS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,18 +143,16 @@ WORST_SHOWN: Final = 20
 
 
 def find_champion(conn: Connection, named: str) -> ChampionRow:
-    """The champion of that manifest digest or, newest proposal first, of that name. Raises NotFoundError."""
-    if len(named) == _DIGEST_CHARS:
-        try:
-            return champions.get(conn, named)
-        except NotFoundError:
-            pass  # a name may have 64 characters, too
-    return champions.by_name(conn, named)
+    """The champion of that manifest digest or, newest proposal first, of that name. Raises NotFoundError.
+
+    64 hexadecimal digits are a digest, whoever is called so: a name must not answer for other files.
+    """
+    return champions.get(conn, named) if is_champion_digest(named) else champions.by_name(conn, named)
 
 
-def read_line(conn: Connection, champion: ChampionRow) -> ChampionLine:
+def read_line(conn: Connection, champion: ChampionRow, *, trust: TrustRoot) -> ChampionLine:
     """`champion` as a list shows it."""
-    status = status_of(conn, champion)
+    status = status_of(conn, champion, trust=trust)
     decision = champions.newest_decision(conn, champion.manifest_sha256)
     return ChampionLine(
         manifest_sha256=champion.manifest_sha256,
@@ -176,7 +174,7 @@ def read_line(conn: Connection, champion: ChampionRow) -> ChampionLine:
 
 
 def list_lines(
-    conn: Connection, *, channel: str | None = None, state: str | None = None
+    conn: Connection, *, trust: TrustRoot, channel: str | None = None, state: str | None = None
 ) -> tuple[ChampionLine, ...]:
     """Champions, oldest proposal first; only those of `channel`, only those that stand so. InvalidOrderError."""
     if state is not None and state not in set(ChampionState):
@@ -184,11 +182,11 @@ def list_lines(
             f"no champion ever is {state[:40]!r}", checked="status", wanted=" or ".join(ChampionState)
         )
     rows = (row for row in champions.list_champions(conn) if channel is None or row.channel == channel)
-    lines = (read_line(conn, row) for row in rows)
+    lines = (read_line(conn, row, trust=trust) for row in rows)
     return tuple(line for line in lines if state is None or line.status == state)
 
 
-def list_defaults(conn: Connection) -> tuple[DefaultLine, ...]:
+def list_defaults(conn: Connection, *, trust: TrustRoot) -> tuple[DefaultLine, ...]:
     """What orders get that name no champion, with how that champion stands now."""
     lines = []
     for place in defaults.list_defaults(conn):
@@ -199,7 +197,7 @@ def list_defaults(conn: Connection) -> tuple[DefaultLine, ...]:
                 task_type=place.task_type,
                 name=champion.name,
                 manifest_sha256=place.champion,
-                status=status_of(conn, champion).state,
+                status=status_of(conn, champion, trust=trust).state,
                 set_by=place.set_by,
                 set_at=place.set_at,
             )
@@ -211,9 +209,9 @@ def read_dossier(conn: Connection, champion: ChampionRow, *, trust: TrustRoot, n
     """Everything about `champion`. Raises ReportError if the tournament's word was changed since it was logged."""
     manifest = champion.manifest_sha256
     origin = inspections.origin_of(conn, manifest)
-    report = kept_report(conn, manifest)
+    report = kept_report(conn, manifest, trust=trust)
     return Dossier(
-        champion=read_line(conn, champion),
+        champion=read_line(conn, champion, trust=trust),
         came_by=origin.kind.value if origin else "",
         came_from=origin.location if origin else "",
         release=_release(champion, trust, now=now),

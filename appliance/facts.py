@@ -14,6 +14,7 @@ from appliance.champion_report import crosscheck_findings, is_complete, kept_rep
 from appliance.errors import ArtifactError
 from appliance.home import INTAKE
 from appliance.policy import PolicySet
+from appliance.recorded import intake_of
 from appliance.store import decisions, inspections
 from appliance.store.champions import ChampionRow
 from appliance.store.decisions import Block, DecisionKind
@@ -24,8 +25,7 @@ from attestation.digest import sha256_hex
 from attestation.errors import AttestationError
 from attestation.times import parse_time
 from attestation.trust import TrustRoot
-from audit.event import EventKind
-from audit.store import events_of
+from audit.event import Event
 from tournament_sync.errors import LicenceError, ReportError
 from tournament_sync.inspection.report import Finding, InspectionReport, Severity, Support, encode_report
 from tournament_sync.licence import read_licence
@@ -36,9 +36,11 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """The facts, and what they were read from: approvals that count, the report's digest (None: no report)."""
+    """The facts, and what they were read from: the proposer by the log, approvals that count, the report's digest
+    (None: no report)."""
 
     facts: Mapping[str, Any]  # Any: booleans, integers, texts and lists of texts, as the schema types them
+    proposed_by: str
     approvals: tuple[Counted, ...]
     report_sha256: str | None
 
@@ -63,14 +65,25 @@ class _Inspected:
 
 
 def gather_facts(appliance: Appliance, champion: ChampionRow, *, policy: PolicySet) -> Gathered:
-    """All facts about `champion` as of now; approvals count only under `policy`."""
+    """All facts about `champion` as of now; approvals count only under `policy`.
+
+    Raises AdmissionError if who proposed it is not proved by the log, or is another than the database says.
+    """
+    intake = intake_of(champion, appliance)
     trust, now = appliance.home.trust(), appliance.clock.now()
     release = _release(champion, trust, now=now)
     with reading(appliance.engine) as connection:
-        approvals = counted_approvals(connection, champion, policy_sha256=policy.sha256, trust=trust, now=now)
-        block = decisions.block_of(connection, champion.manifest_sha256, tree=champion.tree)
-        inspected = _inspected(connection, champion)
-        origin, keyless_identity = _origin(connection, champion, release)
+        approvals = counted_approvals(
+            connection,
+            champion,
+            proposer=intake.actor,
+            policy_sha256=policy.sha256,
+            trust=trust,
+            now=now,
+        )
+        block = decisions.block_of(connection, champion.manifest_sha256, tree=champion.tree, trust=trust)
+        inspected = _inspected(connection, champion, trust)
+        origin, keyless_identity = _origin(connection, champion, release, intake=intake)
     tree = appliance.store.path(champion.manifest_sha256)
     licence, notice_present = _licence_facts(tree)
     facts = {
@@ -90,6 +103,7 @@ def gather_facts(appliance: Appliance, champion: ChampionRow, *, policy: PolicyS
     report = inspected.report
     return Gathered(
         facts=facts,
+        proposed_by=intake.actor,
         approvals=approvals,
         report_sha256=None if report is None else sha256_hex(encode_report(report)),
     )
@@ -110,24 +124,22 @@ def _release(champion: ChampionRow, trust: TrustRoot, *, now: datetime) -> _Rele
     )
 
 
-def _origin(connection: Connection, champion: ChampionRow, release: _Release) -> tuple[str, str]:
-    """The kind of source, and the identity behind a keyless signature that was verified at intake."""
+def _origin(
+    connection: Connection, champion: ChampionRow, release: _Release, *, intake: Event
+) -> tuple[str, str]:
+    """The kind of source, and the identity behind a keyless signature that was verified at `intake`."""
     # What the site released itself says so in its signature, whatever the database has.
     if release.publisher == INTAKE:
         return (OriginKind.TREE if release.origin == "tree" else OriginKind.GIT).value, ""
     kept = inspections.origin_of(connection, champion.manifest_sha256)
     if kept is None:
         return OriginKind.FEED.value, ""
-    said = {
-        event.detail.get("keyless")
-        for event in (logged.event for logged in events_of(connection, champion.manifest_sha256))
-        if event.kind is EventKind.CHAMPION_SYNCED
-    }
-    return kept.kind.value, kept.keyless_identity if kept.keyless_identity in said else ""
+    is_logged = kept.keyless_identity == intake.detail.get("keyless")
+    return kept.kind.value, kept.keyless_identity if is_logged else ""
 
 
-def _inspected(connection: Connection, champion: ChampionRow) -> _Inspected:
-    report = kept_report(connection, champion.manifest_sha256)
+def _inspected(connection: Connection, champion: ChampionRow, trust: TrustRoot) -> _Inspected:
+    report = kept_report(connection, champion.manifest_sha256, trust=trust)
     try:
         found = crosscheck_findings(connection, champion.manifest_sha256)
     except ReportError:

@@ -31,7 +31,7 @@ from appliance.keys.file import (
 )
 from attestation.keys import load_public_key
 from attestation.trust import Role, TrustedKey, TrustRoot, encode_trust, parse_trust, trust_sha256
-from audit.durable import fsync_folder, write_durably
+from audit.durable import fsync_folder, locked, write_durably
 
 LAYOUT_VERSION = 1
 INTAKE = "intake"  # the publisher's name of the site itself: it releases what it imports from git
@@ -94,7 +94,9 @@ class Home:
         """The signing key of the person or publisher `name`. Raises HomeError if there is none here."""
         path = self.keys_dir / f"{checked_name(name)}.pem"
         if not path.exists():
-            raise HomeError(f"{name} has no signing key in this home; `assay people add {name}` makes one")
+            raise HomeError(
+                f"{name} has no signing key in this home; `assay people add {name} --role approver` makes one"
+            )
         return load_claim_key(path)
 
     def intake_signer(self, *, now: datetime) -> FileSigner:
@@ -113,19 +115,23 @@ class Home:
 
     def keep_policy(self, files: Mapping[str, bytes], *, sha256: str) -> None:
         """Keep the policy set of that digest for evidence to come; the same set again is no change."""
-        with suppress(HomeError):
-            self.policy_files(sha256)
-            return
-        building = self.root / "policies" / f".{sha256}-{uuid.uuid4().hex}"
-        try:
-            for name, content in files.items():
-                (building / name).parent.mkdir(parents=True, exist_ok=True)
-                write_durably(building / name, content)
-            shutil.rmtree(self._policy_dir(sha256), ignore_errors=True)  # it is not the set of its name
-            building.rename(self._policy_dir(sha256))
-            fsync_folder(building.parent)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+        kept = self._policy_dir(sha256)
+        kept.parent.mkdir(exist_ok=True)
+        with locked(kept):
+            with suppress(HomeError):
+                self.policy_files(sha256)
+                return
+            building = kept.with_name(f".{sha256}.new")
+            shutil.rmtree(building, ignore_errors=True)  # what a crash left
+            try:
+                for name, content in files.items():
+                    (building / name).parent.mkdir(parents=True, exist_ok=True)
+                    write_durably(building / name, content)
+                shutil.rmtree(kept, ignore_errors=True)  # it is not the set of its name
+                building.rename(kept)
+                fsync_folder(kept.parent)
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
 
     def policy_files(self, sha256: str) -> dict[str, bytes]:
         """The policy set of that digest. Raises HomeError if it is not here or was changed."""
@@ -215,7 +221,8 @@ def add_person(home: Home, *, name: str, role: Role, now: datetime) -> FileSigne
     Whoever operates the home can sign with it. Where four eyes must be two people's, the key stays with its
     owner and `trust_person` takes the public half.
     """
-    signer = _load_or_create(home.keys_dir / f"{_person(name)}.pem")
+    _check_one_role(home, _person(name), role)  # before a key is made that nobody will trust
+    signer = _load_or_create(home.keys_dir / f"{name}.pem")
     trust_person(home, name=name, role=role, public_pem=signer.public_pem, valid_from=now)
     return signer
 
@@ -224,11 +231,21 @@ def trust_person(home: Home, *, name: str, role: Role, public_pem: bytes, valid_
     """Trust what `name` signs with the key `public_pem` as `role`, from `valid_from` on.
 
     The same key again for the same role changes nothing. Raises HomeError for the appliance's own role or
-    names and for a key that is trusted otherwise, MalformedError for what is no P-256 public key.
+    names, for a key that is trusted otherwise and for a name that has the other role with any key, valid or not:
+    whoever releases champions approves none. MalformedError for what is no P-256 public key.
     """
     if role is Role.APPLIANCE:
         raise HomeError("the role appliance is the appliance's own; people are approvers or publishers")
+    _check_one_role(home, name, role)
     return _trust_key(home, name=_person(name), role=role, public_pem=public_pem, valid_from=valid_from)
+
+
+def _check_one_role(home: Home, name: str, role: Role) -> None:
+    for known in home.trust().keys:
+        if known.name.casefold() == name.casefold() and known.role is not role:
+            raise HomeError(
+                f"{name} is trusted as {known.role}: one person, one role; {role} needs another name"
+            )
 
 
 def _trust_key(home: Home, *, name: str, role: Role, public_pem: bytes, valid_from: datetime) -> TrustedKey:

@@ -8,6 +8,7 @@ from appliance.domain import Order
 from appliance.errors import ForbiddenError, InvalidOrderError, NotFoundError
 from appliance.store import artifacts, champions
 from appliance.store.artifacts import ArtifactKind
+from attestation.trust import TrustRoot
 
 
 def resolve_champion(conn: Connection, champion: str | None, *, task_type: str) -> str:
@@ -29,7 +30,7 @@ def resolve_champion(conn: Connection, champion: str | None, *, task_type: str) 
     return default.champion
 
 
-def check_order(conn: Connection, order: Order, *, submitter: str) -> None:
+def check_order(conn: Connection, order: Order, *, submitter: str, trust: TrustRoot) -> None:
     """Return if `submitter` may order this.
 
     Raises InvalidOrderError naming the first part of `order` that is not here or not admitted, and
@@ -39,9 +40,9 @@ def check_order(conn: Connection, order: Order, *, submitter: str) -> None:
         champion = champions.get(conn, order.champion)
     except NotFoundError as error:
         raise _refusal("champion", order.champion, found="no such champion") from error
-    admitted = champions.admitted(conn, order.champion)
+    admitted = champions.admitted(conn, order.champion, trust=trust)
     if admitted is None:
-        found = f"{champion.name} is not admitted: {_why_not(status_of(conn, champion))}"
+        found = f"{champion.name} is not admitted: {_why_not(status_of(conn, champion, trust=trust))}"
         raise _refusal("champion", order.champion, found=found)
     if submitter.casefold() in {approver.casefold() for approver in admitted.approvers}:
         raise ForbiddenError(

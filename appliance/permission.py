@@ -1,6 +1,7 @@
 """Is a champion really admitted? Decided from signatures, since the database is only where they are kept.
 
-Covered: rows that were invented or changed, approvals that were added or taken away since the decision.
+Covered: rows that were invented or changed, approvals that were added or taken away since the decision, one
+person in two places: who proposed, released or ordered it is no approver of it.
 Not covered: that a later hold or revocation is missing; what is not there has no signature. For this the rows
 and the log are asked, either of which stops a champion (appliance.store.decisions, appliance.recorded).
 """
@@ -14,9 +15,10 @@ from attestation.predicates import CHAMPION_ADMITTED
 from attestation.trust import TrustRoot
 
 
-def check_permission(champion: AdmittedChampion, trust: TrustRoot, *, submitter: str) -> None:
+def check_permission(champion: AdmittedChampion, trust: TrustRoot, *, submitter: str, proposer: str) -> None:
     """Return if release, approvals and admission verify, are about this champion, and `submitter` may run it.
 
+    `proposer` is who proposed it by the log (appliance.recorded.intake_of), which the admission must say too.
     Whoever writes to the database can invent rows, but not these signatures. Raises AdmissionError.
     """
     release = _opened(champion.release_bundle, trust, Kind.CHAMPION_RELEASE)
@@ -40,18 +42,23 @@ def check_permission(champion: AdmittedChampion, trust: TrustRoot, *, submitter:
         counted == {sha256_hex(bundle) for bundle in champion.approval_bundles},
         "the admission counted other approvals than those that are here",
     )
+    signed_proposer = admission.predicate["proposedBy"]
+    _demand(
+        signed_proposer == proposer,
+        f"the admission says that {signed_proposer} proposed it, the log says {proposer}",
+    )
     for approval in approvals:
-        _check_approval(approval, champion, submitter=submitter, proposer=admission.predicate["proposedBy"])
+        _check_approval(approval, champion, others=(submitter, proposer, release.key.name))
 
 
-def _check_approval(approval: Claim, champion: AdmittedChampion, *, submitter: str, proposer: str) -> None:
+def _check_approval(approval: Claim, champion: AdmittedChampion, *, others: tuple[str, ...]) -> None:
     said = approval.predicate
     _demand(said["policy"]["sha256"] == champion.policy_sha256, "an approval is under another policy set")
     _demand(said["approver"] == approval.key.name, f"{approval.key.name} signed as {said['approver']}")
-    for other in (submitter, proposer):
+    for other in others:
         _demand(
             said["approver"].casefold() != other.casefold(),
-            f"{other} approved {champion.name} and may neither propose nor run it",
+            f"{other} approved {champion.name} and may neither propose, release nor run it",
         )
 
 

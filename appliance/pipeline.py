@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from appliance.attest import Claim, RunFacts, RuntimeFacts, sign_claims
+from appliance.attest import AdmittedChampion, Claim, RunFacts, RuntimeFacts, sign_claims
 from appliance.domain import LEGAL_MOVES, Run, RunState
 from appliance.errors import AdmissionError, ApplianceError, EvaluationError, EvidenceError, HomeError
 from appliance.evaluation import encode_metrics, parse_metrics, read_metrics
@@ -26,9 +26,10 @@ from appliance.finalise import finalise
 from appliance.jobs import EVALUATOR_TARGET, evaluation_spec, job_ids, training_launch
 from appliance.permission import check_permission
 from appliance.ports import Ports
-from appliance.recorded import check_record, read_record, recorded_text
+from appliance.recorded import check_record, intake_of, read_record, recorded_text
 from appliance.report import run_report
 from appliance.store import artifacts, champions, claims, runs
+from appliance.store.champions import ChampionRow
 from appliance.waiting import why_waiting
 from attestation.digest import sha256_hex
 from attestation.errors import AttestationError
@@ -74,13 +75,13 @@ def place(run: Run, ports: Ports) -> Move | None:
     """SUBMITTED → PLACED: there is room, and the champion is still admitted, by signatures that verify."""
     with ports.engine.connect() as connection:
         champion = champions.get(connection, run.order.champion)
-        admitted = champions.admitted(connection, run.order.champion)
+        admitted = champions.admitted(connection, run.order.champion, trust=ports.home.trust())
         others = tuple(r for r in runs.unfinished(connection) if r.id != run.id)
     if why_waiting(run, others, capacity=ports.capacity, free_bytes=ports.home.free_bytes()):
         return None
     if admitted is None:
         raise AdmissionError(f"champion {champion.name} is not admitted")
-    check_permission(admitted, ports.home.trust(), submitter=run.submitted_by)
+    _check_permission(run, champion, admitted, ports)
     return Move(
         to=RunState.PLACED,
         detail={
@@ -158,7 +159,9 @@ def attest(run: Run, ports: Ports) -> Move | None:
     facts = _facts_of(run, ports)
     if facts is None:
         return None
-    check_permission(facts.champion, ports.home.trust(), submitter=run.submitted_by)
+    with ports.engine.connect() as connection:
+        champion = champions.get(connection, run.order.champion)
+    _check_permission(run, champion, facts.champion, ports)
     signed = sign_claims(facts, signer=ports.signer)
     return Move(to=RunState.ATTESTED, detail={"claims": len(signed)}, claims=signed)
 
@@ -214,6 +217,11 @@ def _apply(run: Run, move: Move, ports: Ports) -> Run:
             claims.add(connection, run.id, ordinal=ordinal, claim=claim, entry=event.encode())
             enqueue(connection, event)
     return moved
+
+
+def _check_permission(run: Run, champion: ChampionRow, admitted: AdmittedChampion, ports: Ports) -> None:
+    proposer = intake_of(champion, ports).actor
+    check_permission(admitted, ports.home.trust(), submitter=run.submitted_by, proposer=proposer)
 
 
 def _start(run: Run, ports: Ports) -> None:
@@ -286,7 +294,9 @@ def _facts_of(run: Run, ports: Ports) -> RunFacts | None:
     assert run.model is not None and run.metrics is not None  # states from EVALUATED on have both
     with ports.engine.connect() as connection:
         # As it was when the run was ordered: later approvals and decisions are not this run's.
-        admitted = champions.admitted(connection, order.champion, at=run.submitted_at)
+        admitted = champions.admitted(
+            connection, order.champion, trust=ports.home.trust(), at=run.submitted_at
+        )
         base = artifacts.get(connection, order.base_model)
     if admitted is None:
         raise AdmissionError(

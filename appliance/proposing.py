@@ -17,11 +17,11 @@ from appliance.champion_report import (
     kept_report,
     record_crosscheck,
     record_report,
+    sign_report,
 )
 from appliance.errors import ApplianceError, ArtifactError
 from appliance.store import champions, decisions, inspections
 from appliance.store.champions import ChampionRow
-from appliance.store.decisions import DecisionKind
 from appliance.store.engine import reading
 from appliance.store.inspections import ChampionOrigin, OriginKind
 from audit.event import Event, EventKind
@@ -47,20 +47,22 @@ class Intake:
     location: str
     inspect: Inspect
     keyless_identity: Callable[[Champion], str]
+    feed_root: str = ""  # digest of the feed's pinned root, "" for other sources
     crosscheck: CrossCheck | None = None
     details: TournamentDetails | None = None
+    details_source: str = ""  # where they are from: a URL, or the name of a file
 
 
 def take_in(appliance: Appliance, snapshot: Snapshot, intake: Intake) -> str | None:
     """Take it into the store and propose it with its report; why not, if it is not taken.
 
-    Raises HomeError.
+    Raises HomeError, and ReportError if it could not be inspected for a fault of ours.
     """
     champion = snapshot.champion
     with reading(appliance.engine) as connection:
-        block = decisions.block_of(connection, champion.manifest_root, tree=champion.tree)
-    if block is not None and block.decision is DecisionKind.REVOKED:
-        return f"its tree was {block}"
+        revocation = decisions.revocation_of(connection, champion.manifest_root, tree=champion.tree)
+    if revocation is not None:
+        return f"its tree was {revocation}"
     # The store's copy is what is inspected, approved and run; quarantine only saves fetching again.
     try:
         manifest = appliance.store.put(snapshot.folder)
@@ -70,8 +72,6 @@ def take_in(appliance: Appliance, snapshot: Snapshot, intake: Intake) -> str | N
         tree = appliance.store.path(manifest.root_sha256)
         report = with_links(intake.inspect(tree, manifest_sha256=manifest.root_sha256), champion.links)
         keyless_identity = intake.keyless_identity(champion)
-    except ReportError as error:
-        return f"it could not be inspected: {error}"
     except (RefusedError, ArtifactError) as error:
         return str(error)
     proposed = _propose(appliance, champion, report, intake, keyless_identity=keyless_identity)
@@ -106,6 +106,7 @@ def _propose(
         kind=intake.kind,
         location=intake.location,
         keyless_identity=keyless_identity,
+        feed_root=intake.feed_root,
     )
     event = Event(
         kind=EventKind.CHAMPION_SYNCED,
@@ -120,17 +121,19 @@ def _propose(
             "keyless": keyless_identity,
         },
     )
+    bundle = sign_report(report, signer=appliance.signer, now=now)
     with appliance.engine.begin() as connection:
         if champions.add(connection, row):
             inspections.add_origin(connection, origin)
             enqueue(connection, event)
-            record_report(connection, report, actor=intake.actor, at=now)
+            record_report(connection, report, bundle=bundle, actor=intake.actor, at=now)
             if intake.crosscheck is not None and intake.details is not None:
                 record_crosscheck(
                     connection,
                     row.manifest_sha256,
                     intake.crosscheck,
                     details=intake.details,
+                    source=intake.details_source,
                     actor=intake.actor,
                     at=now,
                 )
@@ -140,10 +143,18 @@ def _propose(
 def complete(appliance: Appliance, champion: ChampionRow, intake: Intake) -> None:
     """What a champion lacks that an older Assay took, or that is told only now."""
     with reading(appliance.engine) as connection:
-        is_inspected = kept_report(connection, champion.manifest_sha256) is not None
+        trust = appliance.home.trust()
+        is_inspected = kept_report(connection, champion.manifest_sha256, trust=trust) is not None
     if not is_inspected:
         # It stays without a report otherwise, which the policy refuses.
         with suppress(ReportError, ApplianceError):
             inspect_champion(appliance, champion, actor=intake.actor, inspect=intake.inspect)
     if intake.crosscheck is not None and intake.details is not None:
-        keep_crosscheck(appliance, champion, intake.crosscheck, details=intake.details, actor=intake.actor)
+        keep_crosscheck(
+            appliance,
+            champion,
+            intake.crosscheck,
+            details=intake.details,
+            source=intake.details_source,
+            actor=intake.actor,
+        )

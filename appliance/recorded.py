@@ -1,26 +1,41 @@
-"""What the signed log says of a run, held against what the database says now.
+"""What the signed log says of a run and of a champion, held against what the database says now.
 
 Rows can be changed by whoever reaches the database; entries under a signed head cannot. Nothing is claimed
-about a run, and nothing of it is started, that the log contradicts.
+about a run, nothing of it is started and no champion is let in, that the log contradicts.
+
+Covered: rows that were changed, entries that were changed together with them, entries that somebody else put
+behind the true ones.
+Not covered: entries that were taken out of the log's tables. A proof says what is there; that all of it is
+there says the check of the whole log (`assay log fsck`).
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+from sqlalchemy import Connection, Engine
 
 from appliance.domain import Run, RunState
-from appliance.errors import AdmissionError, EvidenceError
+from appliance.errors import AdmissionError, EvidenceError, NotFoundError
 from appliance.evaluation import parse_metrics
-from appliance.ports import Ports
+from appliance.home import Home
+from appliance.ports import Clock, Ports
+from appliance.store import champions, decisions
+from appliance.store.champions import ChampionRow
 from appliance.store.engine import reading
 from appliance.store.runs import order_detail
 from attestation.checkpoint import open_checkpoint
+from attestation.errors import AttestationError
 from attestation.merkle import leaf_hash, verify_inclusion
 from attestation.times import format_time
 from attestation.tlogproof import parse_proof
+from attestation.trust import TrustRoot
+from audit.errors import AuditError
 from audit.event import Event, EventKind
+from audit.log import AuditLog
 from audit.store import LoggedEvent, events_of
 
 Record = Mapping[EventKind, Event]
+FOUR_EYES: Final = ("four-eyes",)
 # Of the run's champion, not of the run: while the newest of these in the log is one of the first two, nothing
 # starts with it, even if the rows that say so were deleted.
 _STOPPING: Final = frozenset({EventKind.CHAMPION_HELD, EventKind.CHAMPION_REVOKED})
@@ -28,6 +43,57 @@ _DECIDING: Final = _STOPPING | {EventKind.CHAMPION_RELEASED}
 _ONCE: Final = frozenset(
     {EventKind.RUN_SUBMITTED, EventKind.RUN_PLACED, EventKind.RUN_HARVESTED, EventKind.RUN_EVALUATED}
 )
+
+
+class Logged(Protocol):
+    """A database and the log beside it: the whole appliance, or what its worker has of it."""
+
+    @property
+    def engine(self) -> Engine:
+        """The database."""
+
+    @property
+    def home(self) -> Home:
+        """Whose trust root names the log's key."""
+
+    @property
+    def log(self) -> AuditLog:
+        """The log."""
+
+    @property
+    def clock(self) -> Clock:
+        """When heads are signed."""
+
+
+def intake_of(champion: ChampionRow, at: Logged) -> Event:
+    """How `champion` came here, by its first entry in the log, proved under the signed head; `actor` proposed it.
+
+    Raises AdmissionError if the log does not prove it, or the row or a later entry names somebody else.
+    """
+    try:
+        at.log.sequence(at.clock.now())
+        with reading(at.engine) as connection:
+            events = [
+                logged.event
+                for logged in events_of(connection, champion.manifest_sha256)
+                if logged.event.kind is EventKind.CHAMPION_SYNCED
+            ]
+        if not events or not _are_proved(events, at):
+            raise AdmissionError(
+                f"the signed log does not say how {champion.name} came here", reasons=FOUR_EYES
+            )
+    except (AttestationError, AuditError) as error:
+        raise AdmissionError(
+            f"the log does not prove how {champion.name} came here: {error}", reasons=FOUR_EYES
+        ) from error
+    for event in events:
+        if event.actor != champion.proposed_by:
+            raise AdmissionError(
+                f"{champion.name} was changed in the database: proposed by {champion.proposed_by}, the log says"
+                f" {event.actor}",
+                reasons=FOUR_EYES,
+            )
+    return events[0]
 
 
 def read_record(run: Run, ports: Ports) -> Record | None:
@@ -39,17 +105,12 @@ def read_record(run: Run, ports: Ports) -> Record | None:
     ports.log.sequence(ports.clock.now())
     with reading(ports.engine) as connection:
         events = [logged.event for logged in events_of(connection, run.id)]
-        stopping = _stopping(events_of(connection, run.order.champion))
-    events += stopping
-    receipts = ports.log.receipts([event.encode() for event in events])
-    if len(events) == len(stopping) or receipts is None:
+        releases = _releases(connection, run.order.champion, trust=ports.home.trust())
+        stopping = _stopping(events_of(connection, run.order.champion), releases=releases)
+    if not events or not _are_proved(events + stopping, ports):
         return None
-    vkey = ports.home.trust().log_vkey
     record: dict[EventKind, Event] = {}
-    for event, receipt in zip(events, receipts, strict=True):
-        head, proof = open_checkpoint(receipt.checkpoint, vkey=vkey), parse_proof(receipt.proof)
-        leaf = leaf_hash(event.encode())
-        verify_inclusion(leaf, index=proof.index, size=head.size, path=proof.path, root=head.root)
+    for event in events + stopping:
         if event.kind in _ONCE and event.kind in record:
             raise EvidenceError(f"the log has {event.kind} twice for run {run.id}")
         record[event.kind] = event
@@ -78,11 +139,33 @@ def check_record(run: Run, record: Record) -> None:
         _same(run, "losses", losses, evaluated.detail.get("losses"))
 
 
-def _stopping(about_champion: tuple[LoggedEvent, ...]) -> list[Event]:
-    """The newest hold that was not released, and any revocation."""
+def _are_proved(events: Sequence[Event], at: Logged) -> bool:
+    """Whether all are under the signed head. Raises VerificationError for a false proof."""
+    receipts = at.log.receipts([event.encode() for event in events])
+    if receipts is None:
+        return False
+    vkey = at.home.trust().log_vkey
+    for event, receipt in zip(events, receipts, strict=True):
+        head, proof = open_checkpoint(receipt.checkpoint, vkey=vkey), parse_proof(receipt.proof)
+        leaf = leaf_hash(event.encode())
+        verify_inclusion(leaf, index=proof.index, size=head.size, path=proof.path, root=head.root)
+    return True
+
+
+def _releases(connection: Connection, manifest_sha256: str, *, trust: TrustRoot) -> frozenset[str]:
+    try:
+        champion = champions.get(connection, manifest_sha256)
+    except NotFoundError:  # the run's row was changed, which its record tells
+        return frozenset()
+    return decisions.releases_of(connection, manifest_sha256, tree=champion.tree, trust=trust)
+
+
+def _stopping(about_champion: tuple[LoggedEvent, ...], *, releases: frozenset[str]) -> list[Event]:
+    """The newest hold that no signed statement released, or any revocation."""
     decided = [logged.event for logged in about_champion if logged.event.kind in _DECIDING]
-    revoked = [event for event in decided if event.kind is EventKind.CHAMPION_REVOKED][:1]
-    return revoked or [event for event in decided[-1:] if event.kind in _STOPPING]
+    said = [decisions.said_by(event) for event in decided]
+    standing = decisions.standing_block(said, releases=releases)
+    return [event for event, block in zip(decided, said, strict=True) if block == standing][:1]
 
 
 def _check_not_stopped(record: Record) -> None:

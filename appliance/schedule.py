@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from appliance.assembly import Appliance
-from appliance.errors import ApplianceError, ConflictError, HomeError, InvalidOrderError, NotFoundError
+from appliance.errors import ApplianceError, ConflictError, InvalidOrderError, NotFoundError
+from appliance.feed_places import MAX_ROOT_BYTES, feed_memory, feed_place, keep_root, kept_root, pinned_root
 from appliance.home import checked_name
 from appliance.store import sources
 from appliance.store.engine import reading
@@ -22,7 +23,6 @@ from appliance.store.sources import SourceKind, SyncSource
 from appliance.syncing import sync_source
 from attestation.digest import sha256_hex
 from attestation.errors import AttestationError
-from audit.durable import write_durably
 from audit.event import Event, EventKind
 from audit.store import enqueue
 from tournament_sync.backoff import Schedule, next_attempt_at
@@ -34,8 +34,6 @@ from tournament_sync.sync import SyncReport
 MIN_INTERVAL_S: Final = 60
 MAX_INTERVAL_S: Final = 30 * 86_400
 MAX_WAIT_S: Final = 86_400  # a source that failed for long is still asked daily
-MAX_LOCATION_CHARS: Final = 500
-MAX_ROOT_BYTES: Final = 512_000  # python-tuf's own limit for a root
 JITTER_FRACTION: Final = 0.1
 _MAX_RESULT_CHARS: Final = 1000
 
@@ -56,37 +54,41 @@ def add_source(
 ) -> SyncSource:
     """Sync the feed at `location` from now on, every `interval_s`; `actor` proposes what comes from it.
 
-    `root` is the feed's root that the operator trusts. Raises InvalidOrderError, ConflictError if it is there.
+    `root` is the feed's root that the operator trusts. Raises InvalidOrderError, ConflictError if it is there or
+    another root is trusted for that place.
     """
-    _check_source(location, root, interval_s=interval_s)
+    place = _checked_place(location)
+    _check_source(root, interval_s=interval_s)
     source = SyncSource(
-        location=location,
+        location=place,
         kind=SourceKind.FEED,
         root_sha256=sha256_hex(root),
         interval_s=interval_s,
         added_by=checked_name(actor),
         next_at=appliance.clock.now(),
     )
-    folder = _folder(appliance, source)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_durably(folder / "root.json", root)
     try:
         with appliance.engine.begin() as connection:
+            _check_root(pinned_root(connection, appliance.home, place), source)
             sources.add(connection, source)
             enqueue(connection, _event(appliance, EventKind.SOURCE_ADDED, source, actor=actor))
+            # Under its own digest, and before the row counts: a crash leaves no row without its root, and no
+            # other root is touched.
+            keep_root(appliance.home, root)
     except IntegrityError as error:
-        raise ConflictError(f"{location} is synced already; remove it first to change it") from error
+        raise ConflictError(f"{place} is synced already; remove it first to change it") from error
     return source
 
 
 def remove_source(appliance: Appliance, location: str, *, actor: str) -> None:
     """Sync it no more. What was seen of it is kept: an older state of the feed stays refused. NotFoundError."""
     checked_name(actor)
+    place = feed_place(location)
     with appliance.engine.begin() as connection:
         known = {source.location: source for source in sources.list_sources(connection)}
-        if not sources.remove(connection, location):
-            raise NotFoundError(f"{location} is not synced on schedule")
-        event = _event(appliance, EventKind.SOURCE_REMOVED, known[location], actor=actor)
+        if not sources.remove(connection, place):
+            raise NotFoundError(f"{place} is not synced on schedule")
+        event = _event(appliance, EventKind.SOURCE_REMOVED, known[place], actor=actor)
         enqueue(connection, event)
 
 
@@ -114,19 +116,8 @@ def run_due(
 
 def open_feed(appliance: Appliance, source: SyncSource) -> FeedSource:
     """The feed of a scheduled source. Raises HomeError if its pinned root was changed."""
-    folder = _folder(appliance, source)
-    try:
-        root = (folder / "root.json").read_bytes()
-    except OSError as error:
-        raise HomeError(f"the pinned root of {source.location} cannot be read: {error}") from error
-    if sha256_hex(root) != source.root_sha256:
-        raise HomeError(
-            f"the pinned root of {source.location} was changed",
-            found=sha256_hex(root),
-            wanted=source.root_sha256,
-        )
-    state = folder / "state"
-    state.mkdir(exist_ok=True, mode=0o700)
+    root = kept_root(appliance.home, source.root_sha256, place=source.location)
+    state = feed_memory(appliance.home, source.root_sha256)
     return FeedSource(source.location, state=state, root=root, clock=appliance.clock.now)
 
 
@@ -159,23 +150,39 @@ def _turn(
         with appliance.engine.begin() as connection:
             sources.failed(connection, source.location, result=result)
         return Pass(location=source.location, result=result, report=None)
-    result = f"{len(report.new)} new, {len(report.known)} known, {len(report.refused)} refused"
+    result = _told(report)
     etag = f"timestamp {opened.status().timestamp_version}" if isinstance(opened, FeedSource) else None
     with appliance.engine.begin() as connection:
         sources.succeeded(connection, source.location, next_at=next_at(0), result=result, etag=etag)
     return Pass(location=source.location, result=result, report=report)
 
 
-def _folder(appliance: Appliance, source: SyncSource) -> Path:
-    return appliance.home.feeds_dir / sha256_hex(source.location.encode())[:16]
+def _told(report: SyncReport) -> str:
+    told = f"{len(report.new)} new, {len(report.known)} known, {len(report.refused)} refused"
+    held = sum(revoked.is_held for revoked in report.revoked)
+    if ended := len(report.revoked) - held:
+        told += f", {ended} revoked"
+    return f"{told}, {held} held" if held else told
 
 
-def _check_source(location: str, root: bytes, *, interval_s: int) -> None:
-    is_url = location.startswith(("https://", "http://"))
-    if not (is_url or Path(location).is_absolute()) or len(location) > MAX_LOCATION_CHARS:
+def _checked_place(location: str) -> str:
+    """The worker has a folder of its own, so a path must not depend on where it is said."""
+    place = feed_place(location)
+    if "://" not in location and not Path(location).is_absolute():
         raise InvalidOrderError(
             f"{location[:80]!r} is no feed", checked="location", wanted="http(s)://… or an absolute path"
         )
+    return place
+
+
+def _check_root(pinned: bytes | None, source: SyncSource) -> None:
+    if pinned is not None and (found := sha256_hex(pinned)) != source.root_sha256:
+        raise ConflictError(
+            f"another root is kept for {source.location}: sha256:{found}, given was sha256:{source.root_sha256}"
+        )
+
+
+def _check_source(root: bytes, *, interval_s: int) -> None:
     if not MIN_INTERVAL_S <= interval_s <= MAX_INTERVAL_S:
         raise InvalidOrderError(
             f"an interval of {interval_s} s",

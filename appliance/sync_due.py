@@ -20,6 +20,7 @@ LIMIT_S: Final = 1800  # a hundred champions of 100 MB over a slow line
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Sync what is due in the home that is named; 0 even if a source failed, which its row says."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request
     # Nobody catches it: whatever the pass hangs in, the process is gone then.
     signal.alarm(LIMIT_S)
     try:

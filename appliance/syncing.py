@@ -4,49 +4,47 @@ Whoever syncs or imports proposes, and so cannot approve.
 """
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from appliance.adoption import MAX_REASON_CHARS, checked_reason, revoke_tree
+from appliance.adoption import MAX_REASON_CHARS, checked_reason
 from appliance.assembly import Appliance
 from appliance.champion_report import Inspect
 from appliance.errors import AdmissionError, HomeError
 from appliance.home import checked_name
 from appliance.people import intake_signer
 from appliance.proposing import Intake, complete, take_in
-from appliance.store import champions, decisions
+from appliance.revoking import RevokingSource, apply_revocations, hold_if_revoked_elsewhere, why_unwanted
+from appliance.store import champions
 from appliance.store.champions import ChampionRow
 from appliance.store.engine import reading
 from appliance.store.inspections import OriginKind
-from attestation.statement import Subject
 from attestation.times import format_time
 from audit.event import Event, EventKind
 from audit.store import enqueue, events_of
 from tournament_sync.archive import ArchiveSource
 from tournament_sync.champion import Champion, Channel, ContractEpoch, ReleaseOffer
-from tournament_sync.errors import SourceUnavailableError
+from tournament_sync.errors import (
+    PublishError,
+    RefusedError,
+    ReleaseError,
+    ReportError,
+    SourceUnavailableError,
+)
 from tournament_sync.feed.client import KeylessBundle
 from tournament_sync.feed.keyless import verify_keyless
-from tournament_sync.feed.revocations import Revocation
-from tournament_sync.folder import FolderSource
 from tournament_sync.inspection.run import inspect_tree
 from tournament_sync.intake import take_git
 from tournament_sync.release import ReleaseFacts, sign_release
+from tournament_sync.snapshot import Snapshot
 from tournament_sync.source import Source
 from tournament_sync.sync import Refusal, SyncReport, sync_once
 from tournament_sync.tournament.crosscheck import crosscheck
 from tournament_sync.tournament.details import TournamentDetails
-
-
-@runtime_checkable
-class RevokingSource(Protocol):
-    """A source that also says which of its champions shall not be used any more."""
-
-    def revocations(self) -> tuple[Revocation, ...]:
-        """All of them. Raises SourceUnavailableError."""
 
 
 @runtime_checkable
@@ -78,14 +76,10 @@ def sync_source(
         location=location,
         inspect=inspect,
         keyless_identity=lambda champion: _keyless_identity(appliance, source, champion),
+        feed_root=source.root_sha256 if isinstance(source, RevokingSource) else "",
     )
-    with appliance.home.sync_lock():
+    with _alone(appliance):
         return _look(appliance, source, intake)
-
-
-def sync_feed(appliance: Appliance, feed: Path, *, actor: str) -> SyncReport:
-    """One pass over the folder `feed`, a feed of signed releases without TUF."""
-    return sync_source(appliance, FolderSource(feed), actor=actor, location=str(feed))
 
 
 def import_archive(
@@ -112,18 +106,20 @@ def import_git(
     contract_epoch: ContractEpoch,
     actor: str,
     details: TournamentDetails | None,
+    details_source: str = "",
     without: Collection[str] = frozenset(),
     inspect: Inspect = inspect_tree,
 ) -> SyncReport:
     """Take commit `commit` at `url` as the champion `name`, released by this site's own publisher key.
 
     `without` names the links of its tree that are left out, which the release then says.
-    With `details`, what the tournament's API said, they are compared and the findings kept beside the report.
+    With `details`, what the tournament's API said (`details_source`: a URL, or the file that it was saved to), they
+    are compared and the findings kept beside the report.
     Raises as `sync_source`, RefusedError for what may not be taken, PublishError for a name that is none.
     """
     checked_name(actor)
-    with appliance.home.sync_lock():
-        taken = take_git(url, commit, into=_quarantine(appliance) / commit, without=without)
+    with _alone(appliance), _not_left(_quarantine(appliance) / commit) as place:
+        taken = take_git(url, commit, into=place, without=without)
         found = None
         if details is not None:
             found = crosscheck(
@@ -145,6 +141,7 @@ def import_git(
             keyless_identity=lambda _: "",
             crosscheck=found,
             details=details,
+            details_source=details_source,
         )
         offer = ReleaseOffer(name=name, bundle=bundle)
         return _sync(appliance, _Listed(found=(offer,), files=_fetch_again), intake)
@@ -193,9 +190,17 @@ class _Listed:
 def _look(appliance: Appliance, source: Source, intake: Intake) -> SyncReport:
     """One look at a source: what it revokes, before anything of that is taken, then what it offers."""
     offers = source.offers()
-    if isinstance(source, RevokingSource):
-        _apply_revocations(appliance, source.revocations(), intake)
-    return _sync(appliance, _Listed(found=offers, files=source.fetch), intake)
+    revoked = apply_revocations(appliance, source, intake) if isinstance(source, RevokingSource) else ()
+
+    def fetch(champion: Champion, into: Path) -> bytes:
+        if (
+            why_not := why_unwanted(appliance, champion, intake) or _known_as(appliance, champion)
+        ) is not None:
+            raise ReleaseError(why_not)
+        return source.fetch(champion, into)
+
+    report = _sync(appliance, _Listed(found=offers, files=fetch), intake)
+    return replace(report, revoked=revoked)
 
 
 def _sync(appliance: Appliance, source: Source, intake: Intake) -> SyncReport:
@@ -208,20 +213,51 @@ def _sync(appliance: Appliance, source: Source, intake: Intake) -> SyncReport:
         trust=appliance.home.trust(),
         now=appliance.clock.now(),
     )
-    new, refused = [], list(report.refused)
+    new, refused, again = [], list(report.refused), set[str]()
     for snapshot in report.new:
-        why_not = take_in(appliance, snapshot, intake)
+        try:
+            why_not = _take(appliance, snapshot, intake)
+        except ReportError as error:
+            why_not = f"it could not be inspected: {error}"
+            again.add(snapshot.champion.commit)
         if why_not is None:
             new.append(snapshot)
         else:
             refused.append(Refusal(name=snapshot.champion.name, reason=why_not))
     for name in report.known:
         complete(appliance, known[name], intake)
-    for snapshot in new:  # what is recorded is never fetched again; two releases may have had one commit
-        shutil.rmtree(snapshot.folder.parent, ignore_errors=True)
+    # Neither what is recorded is wanted here any more nor what is refused: a source could fill the disk with it.
+    _clear_quarantine(appliance, but=again)
     for refusal in refused:
         _record_refusal(appliance, refusal, actor=intake.actor)
     return replace(report, new=tuple(new), refused=tuple(refused))
+
+
+def _known_as(appliance: Appliance, champion: Champion) -> str | None:
+    """What `take_in` would say, before anything is fetched at each pass."""
+    with reading(appliance.engine) as connection:
+        here = {row.manifest_sha256: row.name for row in champions.list_champions(connection)}
+    name = here.get(champion.manifest_root)
+    return None if name is None else f"its tree is here already, as {name}"
+
+
+def _take(appliance: Appliance, snapshot: Snapshot, intake: Intake) -> str | None:
+    """Why it is not taken. What was revoked by another feed is held from the start."""
+    why_not = why_unwanted(appliance, snapshot.champion, intake)
+    if why_not is not None:
+        return why_not
+    hold_if_revoked_elsewhere(appliance, snapshot.champion)
+    return take_in(appliance, snapshot, intake)
+
+
+@contextmanager
+def _not_left(place: Path) -> Iterator[Path]:
+    """`place`, which is removed if what was to be taken there is refused."""
+    try:
+        yield place
+    except (RefusedError, PublishError):
+        shutil.rmtree(place, ignore_errors=True)
+        raise
 
 
 def _fetch_again(champion: Champion, _: Path) -> bytes:
@@ -251,24 +287,6 @@ def _keyless_identity(appliance: Appliance, source: Source, champion: Champion) 
     return settings.keyless_identity
 
 
-def _apply_revocations(appliance: Appliance, revocations: tuple[Revocation, ...], intake: Intake) -> None:
-    with reading(appliance.engine) as connection:
-        new = [
-            entry
-            for entry in revocations
-            if not decisions.is_revoked(connection, entry.manifest_root, tree=entry.tree)
-        ]
-    for entry in new:
-        reason = f"its feed revoked it at {format_time(entry.revoked_at)}: {entry.reason}"
-        revoke_tree(
-            appliance,
-            Subject(name=entry.name, sha256=entry.manifest_root),
-            tree=entry.tree,
-            actor=intake.actor,
-            reason=reason[:MAX_REASON_CHARS],
-        )
-
-
 def _record_refusal(appliance: Appliance, refusal: Refusal, *, actor: str) -> None:
     """Log it, unless the last thing logged of that name is the same refusal: passes repeat every hour."""
     subject, reason = refusal.name[:120] or "unnamed", refusal.reason[:MAX_REASON_CHARS]
@@ -284,6 +302,20 @@ def _record_refusal(appliance: Appliance, refusal: Refusal, *, actor: str) -> No
         if logged and logged[-1].event.detail == {"reason": reason}:
             return
         enqueue(connection, event)
+
+
+@contextmanager
+def _alone(appliance: Appliance) -> Iterator[None]:
+    """One pass at a time, without what one that was killed left half-written; it may never come to its end again."""
+    with appliance.home.sync_lock():
+        _clear_quarantine(appliance, but={path.name for path in _quarantine(appliance).glob("[!.]*")})
+        yield
+
+
+def _clear_quarantine(appliance: Appliance, *, but: Collection[str]) -> None:
+    for folder in _quarantine(appliance).iterdir():
+        if folder.name not in but:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _quarantine(appliance: Appliance) -> Path:

@@ -30,7 +30,7 @@ def sign_admission(
             "policies": [{"uri": POLICY_URI, "digest": _digest(policy.sha256)}],
         },
         "timeCreated": format_time(appliance.clock.now()),
-        "proposedBy": champion.proposed_by,
+        "proposedBy": gathered.proposed_by,
         "properties": [CHAMPION_ADMITTED],
         "facts": dict(gathered.facts),
         "approvals": [_digest(approval.sha256) for approval in gathered.approvals],

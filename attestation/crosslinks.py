@@ -59,7 +59,7 @@ def _check_champion(claims: Claims, *, run: Claim) -> None:
 def _check_permission(claims: Claims, *, run: Claim, policy: str) -> None:
     started_at, submitter = parse_time(run.predicate["startedAt"]), run.predicate["submittedBy"]
     admission = claims.one(Kind.ADMISSION)
-    proposer = admission.predicate["proposedBy"]
+    proposer, publisher = admission.predicate["proposedBy"], claims.one(Kind.CHAMPION_RELEASE).key.name
     for approval in claims.of(Kind.APPROVAL):
         said = approval.predicate
         _same(approval, "approver", said["approver"], approval.key.name)
@@ -67,6 +67,8 @@ def _check_permission(claims: Claims, *, run: Claim, policy: str) -> None:
             _fail(approval, f"{submitter!r} approved what they submitted themselves")
         if said["approver"].casefold() == proposer.casefold():
             _fail(approval, f"{proposer!r} approved what they proposed themselves")
+        if said["approver"].casefold() == publisher.casefold():
+            _fail(approval, f"{publisher!r} approved what they released themselves")
         _same(approval, "policy digest", said["policy"]["sha256"], policy)
     if not any(approval.predicate["meaning"] == "approval" for approval in claims.of(Kind.APPROVAL)):
         _fail(claims.of(Kind.APPROVAL)[0], "signatures of review or authorship, but none of approval")

@@ -20,6 +20,7 @@ SVR = "https://in-toto.io/attestation/svr/v0.2"
 CHAMPION_RELEASE = f"{OWN_NAMESPACE}champion-release:v1"
 APPROVAL = f"{OWN_NAMESPACE}approval:v1"
 CHAMPION_DECISION = f"{OWN_NAMESPACE}champion-decision:v1"
+CHAMPION_INSPECTION = f"{OWN_NAMESPACE}champion-inspection:v1"
 TRAINING_RUN = f"{OWN_NAMESPACE}training-run:v1"
 ISOLATION = f"{OWN_NAMESPACE}isolation:v1"
 VERDICT = f"{OWN_NAMESPACE}verdict:v1"
@@ -213,6 +214,8 @@ _SHAPES: Mapping[str, Check] = MappingProxyType(
             approvals=_list_of(_digest),  # the bundles that counted
             report=_or_null(_digest),  # null: it was not inspected
         ),
+        # That the appliance itself read the champion's files, and what the report on them is.
+        CHAMPION_INSPECTION: _exactly(report=_digest, inspectedAt=_time),
         TRAINING_RUN: _exactly(
             runId=_text,
             submittedBy=_text,

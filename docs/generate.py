@@ -50,7 +50,8 @@ EVENTS: Final[Mapping[EventKind, tuple[str, str]]] = {
     ),
     EventKind.CHAMPION_CROSSCHECKED: (
         "manifest",
-        "compared with what the tournament's API says; `details` is the digest of that, `findings` a count",
+        "compared with what the tournament's API says; `source` is where that is from, `details` its digest, `findings`"
+        " a count",
     ),
     EventKind.CHAMPION_HELD: ("manifest", "nothing new starts with it; `reason`, `decision`"),
     EventKind.CHAMPION_RELEASED: ("manifest", "its hold is over; `reason`, `decision`"),
@@ -64,7 +65,7 @@ EVENTS: Final[Mapping[EventKind, tuple[str, str]]] = {
     ),
     EventKind.SOURCE_ADDED: (
         "location",
-        "synced from now on, on schedule; `root` is the pinned root's digest",
+        "its root is kept from now on, `root` is that root's digest; synced every `interval_s`, 0: by hand only",
     ),
     EventKind.SOURCE_REMOVED: ("location", "synced no more"),
     EventKind.SOURCE_BREAK_GLASS: (

@@ -21,6 +21,9 @@ from appliance.errors import ApiError, ApplianceError
 from appliance.evidence import README as EVIDENCE_README
 from appliance.settings import settings_table
 from audit.event import EventKind
+from tournament_sync.tournament.api import LATEST_PATH, details_path
+from tournament_sync.tournament.crosscheck import crosscheck
+from tournament_sync.tournament.details import parse_details
 
 ROOT = Path(__file__).parents[1]
 ATTRIBUTION = "Gradients.io (https://gradients.io)"
@@ -156,6 +159,24 @@ def test_files_and_modules_that_guides_name_are_there() -> None:
     for page in [*GUIDES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
         for named in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|md|json|cedar))`", page.read_text()):
             assert (ROOT / named).exists(), f"{relative(page)} names {named}"
+
+
+def test_the_tournaments_answer_in_the_operators_guide_is_read_and_agrees() -> None:
+    guide = (ROOT / "docs" / "operator.md").read_text()
+    (example,) = re.findall(r"```json\n(.*?)```", guide, re.DOTALL)
+    details = parse_details(example.encode())
+    (winner,) = details.participants
+    url = str(winner.backup_repo)
+    found = crosscheck(
+        details,
+        repository=url.rpartition("/")[2],
+        commit="c" * 40,
+        competed_commit=str(winner.training_commit_hash)[:8],
+        origin=url,
+    )
+    assert (found.findings, found.facts is not None) == ((), True)
+    assert f"https://HOST{details_path(details.tournament_id).replace(details.tournament_id, 'ID')}" in guide
+    assert LATEST_PATH in guide
 
 
 # What no file may say.

@@ -8,6 +8,7 @@ room for links, devices, sparse files, second names, other metadata or anything 
 import hashlib
 import os
 import re
+import secrets
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -94,9 +95,11 @@ def write_archive(taken_folder: Path, release: bytes, *, out: Path) -> str:
         wanted := parse_commit(raw).tree
     ):
         raise TreeError(f"files have tree {found}, the commit has {wanted}")
-    digest, part = hashlib.sha256(), out.with_name(f".{out.name}.part")
+    # Nobody can know the name beforehand and lay a link there; where one lies, it is not followed.
+    digest, part = hashlib.sha256(), out.with_name(f".{out.name}.{secrets.token_hex(8)}.part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
-        with part.open("wb") as file:
+        with os.fdopen(handle, "wb") as file:
             for block in _blocks(tree, stamps, raw=raw, release=release):
                 digest.update(block)
                 file.write(block)

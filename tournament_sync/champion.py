@@ -21,6 +21,7 @@ from tournament_sync.git_objects import Link
 
 # Folder and repository name in one; upstream's longest, god-environment-tourn-…-position-1, has 64.
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class Channel(StrEnum):
@@ -101,8 +102,16 @@ class Champion:
 
 
 def is_champion_name(text: str) -> bool:
-    """Whether `text` may name a champion: lower case, digits and inner hyphens, safe as a file name."""
-    return _NAME.fullmatch(text) is not None
+    """Whether `text` may name a champion: lower case, digits and inner hyphens, safe as a file name.
+
+    Not what looks like a digest: it would answer where somebody else's files are asked for.
+    """
+    return _NAME.fullmatch(text) is not None and not is_champion_digest(text)
+
+
+def is_champion_digest(text: str) -> bool:
+    """Whether `text` is written like the digest of a champion's manifest, and so can mean nothing else."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def open_release(offer: ReleaseOffer, *, trust: TrustRoot, now: datetime) -> Champion:

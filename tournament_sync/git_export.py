@@ -29,11 +29,18 @@ _GIT_TIMEOUT_S = 300  # for one command; the largest trees allowed take seconds
 _LINE = re.compile(
     rb"(100644|100755|120000|160000) (?:blob|commit) ([0-9a-f]{40}) +([0-9]+|-|BAD)\t(.+)", re.DOTALL
 )
+_CHECKED = re.compile(rb"[0-9a-f]{40} ([a-z]+) ([0-9]+)\n")
+_MAX_MEMORY_BYTES = (
+    2 << 30
+)  # a file of the limit, its base and what makes one of the other, and maps of packs
 _SETTINGS: Mapping[str, str] = MappingProxyType(
     {
         # Derived files that a hostile repository could bring along: git shall read the objects themselves.
         "core.commitGraph": "false",
         "core.multiPackIndex": "false",
+        # Maps of packs count as memory; a repository may have more history than fits.
+        "core.packedGitWindowSize": "32m",
+        "core.packedGitLimit": "256m",
     }
 )
 
@@ -56,8 +63,7 @@ def export_commit(
     check_commit_id(commit)
     objects = _objects_of(repository)
     with _git_beside(objects) as git:
-        if git("cat-file", "-t", commit, max_bytes=64) != b"commit\n":
-            raise TreeError(f"{commit} is not a commit")
+        _check_commit(git, commit)
         raw = git("cat-file", "commit", commit, max_bytes=MAX_COMMIT_BYTES)
         listing = git("ls-tree", "-r", "-z", "-l", "--full-tree", commit, max_bytes=_MAX_LISTING_BYTES)
         entries = _parse_listing(git, listing)
@@ -127,12 +133,33 @@ def _parse_listing(git: "_Git", listing: bytes) -> tuple[TreeFile, ...]:
     return tuple(files)
 
 
+def _check_commit(git: "_Git", commit: str) -> None:
+    """Before its content is asked for, which git reads whole into memory, whatever its size."""
+    with tempfile.TemporaryFile() as asked:
+        asked.write(f"{commit}\n".encode())
+        asked.seek(0)
+        found = git("cat-file", "--batch-check", stdin=asked, max_bytes=128)
+    match = _CHECKED.fullmatch(found)
+    if match is None:
+        raise TreeError(f"{commit}: an object is absent or damaged")
+    kind, size = match.groups()
+    if kind != b"commit":
+        raise TreeError(f"{commit} is not a commit")
+    if int(size) > MAX_COMMIT_BYTES:
+        raise TreeError(f"commit {commit} of {int(size)} bytes is over the limit of {MAX_COMMIT_BYTES}")
+
+
 def _left_out(git: "_Git", entry: TreeFile, *, without: Collection[str] | None) -> Link:
+    if entry.size_bytes > MAX_TARGET_BYTES:
+        raise TreeError(
+            f"{entry.name[:120]!r} is a symbolic link whose target of {entry.size_bytes} bytes is over the limit"
+            f" of {MAX_TARGET_BYTES}"
+        )
     raw = git("cat-file", "blob", entry.blob, max_bytes=MAX_TARGET_BYTES)
     if without is not None and entry.name not in without:
         raise TreeError(
             f"{entry.name[:120]!r} is a symbolic link to {raw.decode(errors='replace')[:120]!r}; who imports it "
-            "may look at it and name it to be left out"
+            f"may look at it and name it to be left out: --leave-out {entry.name[:120]}"
         )
     try:
         return Link(name=entry.name, target=raw.decode())
@@ -187,23 +214,27 @@ class _Git:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
 
-    def __call__(self, *arguments: str, max_bytes: int) -> bytes:
+    def __call__(self, *arguments: str, max_bytes: int, stdin: IO[bytes] | None = None) -> bytes:
         """What the command prints. Raises TreeError if it fails or prints more than `max_bytes`."""
-        with self.started(*arguments) as process:
+        with self.started(*arguments, stdin=stdin) as process:
             assert process.stdout is not None  # a pipe
             # A tree whose folders repeat themselves lists for ever: read up to the limit, then kill.
             output = process.stdout.read(max_bytes + 1)
             if len(output) > max_bytes:
                 raise TreeError(f"git {arguments[0]} prints more than {max_bytes} bytes")
             if process.wait() != 0:
-                raise TreeError(f"git {' '.join(arguments)} failed: an object is absent or damaged")
+                raise TreeError(
+                    f"git {' '.join(arguments)} failed: an object is absent or damaged, or takes more than"
+                    f" {_MAX_MEMORY_BYTES} bytes of memory"
+                )
         return output
 
     @contextmanager
     def started(self, *arguments: str, stdin: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """The command, its output a pipe; killed at the end of the block, or when its time is over."""
         with subprocess.Popen(
-            ["git", *arguments],
+            # By prlimit, so that git does not start before the limits hold.
+            ["prlimit", f"--as={_MAX_MEMORY_BYTES}", "--core=0", "git", *arguments],
             env=dict(self._environment),
             stdin=stdin or subprocess.DEVNULL,
             stdout=subprocess.PIPE,

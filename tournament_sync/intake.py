@@ -4,7 +4,7 @@ No code of a champion is run or imported here; its files are only copied and has
 """
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -13,10 +13,18 @@ from tournament_sync.errors import TreeError
 from tournament_sync.git_commit import commit_object
 from tournament_sync.git_export import export_commit
 from tournament_sync.git_fetch import fetch_commit, url_protocol
-from tournament_sync.git_objects import check_commit_id, object_id, parse_commit
+from tournament_sync.git_objects import Link, check_commit_id, object_id, parse_commit
 from tournament_sync.quarantine import COMMIT_FILE, TREE_FOLDER, read_commit, read_links, staged, write_links
 from tournament_sync.release import Taken
-from tournament_sync.tree_files import Stamp, hash_files, hash_tree, read_chunks, survey, write_file
+from tournament_sync.tree_files import (
+    Stamp,
+    Survey,
+    hash_files,
+    hash_tree,
+    read_chunks,
+    survey_all,
+    write_file,
+)
 
 ORIGIN_TREE = "tree"
 EVERY_LINK: Final = None  # for who only looks: nothing that was taken so is released
@@ -49,27 +57,28 @@ def take_git(url: str, commit: str, *, into: Path, without: Collection[str] | No
     return replace(taken, folder=into / TREE_FOLDER)
 
 
-def take_tree(tree: Path, *, into: Path) -> Taken:
+def take_tree(tree: Path, *, into: Path, without: Collection[str] | None = frozenset()) -> Taken:
     """The files of the plain folder `tree`, committed the way upstream does, in the quarantine folder `into`.
 
-    A folder that is there already must hold the same. Raises RefusedError for what may not be taken, and for a
-    folder that changes while it is read.
+    `without` names the links that are left out, as in `take_git`. A folder that is there already must hold the
+    same. Raises RefusedError for what may not be taken, and for a folder that changes while it is read.
     """
     top = tree.resolve()
     if (top / ".git").exists():
         raise TreeError(f"{tree} is git's work tree: take it from git, at its commit id")
+    found = survey_all(top)
+    stamps, links = _released(found.files), _left_out(found.links, without=without)
     if into.exists():
-        raw = commit_object(hash_files(top, _released(survey(top))).tree)
+        raw = commit_object(hash_files(top, stamps, links=links).tree)
         return _taken_before(into, commit=object_id("commit", raw), origin=ORIGIN_TREE)
     with staged(into) as part:
-        found = survey(top)
-        stamps = _released(found)
-        wanted = hash_files(top, stamps)  # limits and names, before anything is copied
+        wanted = hash_files(top, stamps, links=links)  # limits and names, before anything is copied
         for name, stamp in stamps.items():
             chunks = read_chunks(top, name, stamp)
             write_file(part / TREE_FOLDER, name, chunks, is_executable=stamp.is_executable)
-        _check_unchanged(found, survey(top))
+        _check_unchanged(found, survey_all(top))
         (part / COMMIT_FILE).write_bytes(commit_object(wanted.tree))
+        write_links(part, links)
         taken = verify_taken(part, origin=ORIGIN_TREE)
     return replace(taken, folder=into / TREE_FOLDER)
 
@@ -112,9 +121,30 @@ def _taken_before(into: Path, *, commit: str, origin: str) -> Taken:
 
 
 def _released(stamps: dict[str, Stamp]) -> dict[str, Stamp]:
-    return {name: stamp for name, stamp in stamps.items() if _LEFTOVERS not in name.split("/")}
+    return {name: stamp for name, stamp in stamps.items() if not _is_leftover(name)}
 
 
-def _check_unchanged(before: dict[str, Stamp], after: dict[str, Stamp]) -> None:
-    if changed := sorted(dict(before.items() ^ after.items())):
+def _is_leftover(name: str) -> bool:
+    return _LEFTOVERS in name.split("/")
+
+
+def _left_out(links: Sequence[Link], *, without: Collection[str] | None) -> tuple[Link, ...]:
+    released = tuple(link for link in links if not _is_leftover(link.name))
+    if without is EVERY_LINK:
+        return released
+    for link in released:
+        if link.name not in without:
+            raise TreeError(
+                f"{link.name[:120]!r} is a symbolic link to {link.target[:120]!r}; who takes it may look at it and "
+                f"name it to be left out: --leave-out {link.name[:120]}"
+            )
+    if strange := sorted(set(without) - {link.name for link in released}):
+        raise TreeError(f"{strange[0][:120]!r} was to be left out, but the folder has no such link")
+    return released
+
+
+def _check_unchanged(before: Survey, after: Survey) -> None:
+    changed = sorted(dict(before.files.items() ^ after.files.items()))
+    changed += sorted({link.name for link in set(before.links) ^ set(after.links)})
+    if changed:
         raise TreeError(f"{changed[0][:120]!r} changed while the folder was read")

@@ -21,12 +21,22 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """A champion that the source took back, by its name here; `is_held`: whether it is only held for that."""
+
+    name: str
+    reason: str
+    is_held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """Every offer of the source is in exactly one of the three, by name."""
+    """Every offer of the source is in exactly one of the first three, by name; `revoked` are offered no more."""
 
     new: tuple[Snapshot, ...]
     known: tuple[str, ...]
     refused: tuple[Refusal, ...]
+    revoked: tuple[Revoked, ...] = ()  # at this pass for the first time
 
 
 def sync_once(

@@ -53,6 +53,14 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What lies below a folder; both sorted by name."""
+
+    files: dict[str, Stamp]
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeHash:
     """Both names of the same files: git's and the one that is trusted."""
 
@@ -112,9 +120,19 @@ def write_file(folder: Path, name: str, chunks: Iterable[bytes], *, is_executabl
 
 def survey(folder: Path) -> dict[str, Stamp]:
     """Name → stamp of every file below `folder`, sorted by name. Raises TreeError for all but files and folders."""
+    found = survey_all(folder)
+    if found.links:
+        first = found.links[0]
+        raise TreeError(f"{first.name[:120]!r} is a symbolic link to {first.target[:120]!r}")
+    return found.files
+
+
+def survey_all(folder: Path) -> Survey:
+    """As `survey`, with the links: none is followed. Raises TreeError for all but files, folders and links."""
     if folder.is_symlink() or not folder.is_dir():
         raise TreeError(f"{folder} is not a folder")
     found: dict[str, Stamp] = {}
+    links: list[Link] = []
     top = str(folder)
     for root, folders, files, handle in os.fwalk(top, onerror=_unreadable):
         below = root[len(top) + 1 :]
@@ -126,13 +144,12 @@ def survey(folder: Path) -> dict[str, Stamp]:
             if stat.S_ISREG(status.st_mode):
                 found[path] = _stamp(status)
             elif stat.S_ISLNK(status.st_mode):
-                target = os.readlink(name, dir_fd=handle)
-                raise TreeError(f"{path[:120]!r} is a symbolic link to {target[:120]!r}")
+                links.append(_link(name, handle, path=path))
             elif not stat.S_ISDIR(status.st_mode):
                 raise TreeError(f"{path[:120]!r} is neither a file nor a folder")
-        if len(found) > MAX_FILES:
+        if len(found) + len(links) > MAX_FILES:
             raise TreeError(f"more than {MAX_FILES} files")
-    return dict(sorted(found.items()))
+    return Survey(files=dict(sorted(found.items())), links=tuple(sorted(links, key=lambda link: link.name)))
 
 
 def read_chunks(folder: Path, name: str, stamp: Stamp) -> Iterator[bytes]:
@@ -207,6 +224,17 @@ def _part_problem(part: str) -> str | None:
     if foreign := _FOREIGN_CHARACTERS.intersection(part):
         return f"has {min(foreign)!r}, which some systems cannot hold"
     return None
+
+
+def _link(name: str, handle: int, *, path: str) -> Link:
+    try:
+        target = os.readlink(name, dir_fd=handle)
+        target.encode()
+    except OSError as error:
+        raise TreeError(f"{path[:120]!r} cannot be read: {error.strerror}") from error
+    except UnicodeEncodeError as error:
+        raise TreeError(f"{path[:120]!r} is a symbolic link whose target is not UTF-8") from error
+    return Link(name=path, target=target)
 
 
 def _status(name: str, handle: int, *, shown: str) -> os.stat_result:

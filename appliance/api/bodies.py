@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.domain import Order, Run, RunState
-from appliance.dossier import ChampionLine
+from appliance.dossier import ATTRIBUTION, ChampionLine
 from appliance.waiting import Capacity, why_waiting
 from audit.store import LoggedEvent
 from tournament_sync.champion import Channel
@@ -62,6 +62,7 @@ class RunView:
 
     id: str
     order: Order
+    champion_name: str | None
     champion_revoked: bool
     state: RunState
     phase: str
@@ -75,6 +76,7 @@ class RunView:
     model: str | None
     metrics: dict[str, Any] | None  # Any: the evaluation's plain JSON
     links: dict[str, str]
+    attribution: str = ATTRIBUTION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,7 @@ class RunPage:
 
     runs: tuple[RunView, ...]
     next: str | None
+    attribution: str = ATTRIBUTION
 
 
 class ReasonBody(BaseModel):
@@ -160,7 +163,13 @@ class LogPage:
 
 
 def run_view(
-    run: Run, others: tuple[Run, ...], *, is_revoked: bool, capacity: Capacity, free_bytes: int
+    run: Run,
+    others: tuple[Run, ...],
+    *,
+    champion_name: str | None,
+    is_revoked: bool,
+    capacity: Capacity,
+    free_bytes: int,
 ) -> RunView:
     """`run` among the unfinished `others`, as clients see it; `is_revoked`: its champion."""
     path = f"/v1/runs/{run.id}"
@@ -169,6 +178,7 @@ def run_view(
     return RunView(
         id=run.id,
         order=run.order,
+        champion_name=champion_name,
         champion_revoked=is_revoked,
         state=run.state,
         phase=_phase(run),

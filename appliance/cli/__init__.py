@@ -38,7 +38,7 @@ class _Refusing(TyperGroup):
         try:
             return super().invoke(ctx)
         except (ApplianceError, AttestationError, AuditError, RunnerError, SyncError) as error:
-            talk(f"assay: {error}")
+            talk(f"assay: {_sentence(error)}")
             raise typer.Exit(exit_code_of(error)) from error
 
 
@@ -65,6 +65,14 @@ def make_app() -> typer.Typer:
 def main() -> None:
     """The entry point `assay`."""
     make_app()()
+
+
+def _sentence(error: Exception) -> str:
+    """The error, and what is wanted where its message alone does not say it."""
+    if not isinstance(error, ApplianceError) or error.wanted is None or error.wanted in str(error):
+        return str(error)
+    option = f"{error.checked} " if (error.checked or "").startswith("--") else ""
+    return f"{error}; wanted {option}{error.wanted}"
 
 
 def _top() -> None:

@@ -4,7 +4,6 @@ Covered: all but the first are taken into a folder that is removed again, and no
 Not covered: who published it; that only a home's trust root says.
 """
 
-import re
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -12,27 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from appliance.cli.git_named import check_no_repository, git_named, local_path
 from appliance.cli.options import read_settings
 from appliance.cli.output import progress
 from appliance.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from tournament_sync.commit_claims import CommitClaims
     from tournament_sync.inspection.report import InspectionReport
     from tournament_sync.release import Taken
 
 WANTED: Final = "the name of a champion here, ./FOLDER, ./ARCHIVE, or URL@COMMIT with all 40 digits"
-_GIT: Final = re.compile(r"(?P<url>.+)@(?P<commit>[0-9a-f]{40})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """Files to look at, with their report. `competed_commit` and `released` are claims that nobody verified."""
+    """Files to look at, with their report. `competed_commit`, `claims` and `released` are claims that nobody verified.
+
+    A plain folder has no commit, and so no claims.
+    """
 
     folder: Path
     origin: str
-    commit: str
+    commit: str | None
     tree: str
     competed_commit: str | None
+    claims: "CommitClaims | None"
     released: str | None
     report: "InspectionReport"
 
@@ -43,10 +47,8 @@ def open_candidate(text: str, *, home: str | None) -> Iterator[Candidate]:
 
     Raises NotFoundError if there is nothing of that name, SyncError for what may not be taken.
     """
-    from tournament_sync.champion import is_champion_name
-
     # A plain word is always a name, whatever lies in the working directory: no surprise by a folder.
-    if is_champion_name(text):
+    if _is_of_home(text):
         yield _of_home(text, home=home)
         return
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
@@ -61,9 +63,8 @@ def tree_of(text: str, *, home: str | None, into: Path) -> Path:
     from appliance.assembly import open_appliance
     from appliance.dossier import find_champion
     from appliance.store.engine import reading
-    from tournament_sync.champion import is_champion_name
 
-    if not is_champion_name(text):
+    if not _is_of_home(text):
         return take(text, into=into).folder
     appliance = open_appliance(read_settings(home=home))
     with reading(appliance.engine) as connection:
@@ -73,21 +74,28 @@ def tree_of(text: str, *, home: str | None, into: Path) -> Path:
 def take(text: str, *, into: Path, without: Collection[str] | None = None) -> "Taken":
     """The files of the folder, the archive or the commit that `text` names, in the quarantine folder `into`.
 
-    `without` names the links of a commit that are left out; None leaves out every one, for who only looks.
-    Raises NotFoundError, SyncError.
+    `without` names the links that are left out; None leaves out every one, for who only looks.
+    Raises NotFoundError, InvalidOrderError for a repository without a commit, SyncError.
     """
     from tournament_sync.archive import take_archive
     from tournament_sync.intake import take_git, take_tree
 
-    path, git = Path(text), _GIT.fullmatch(text)
+    path = local_path(text)
     with progress(f"taking {text}"):
         if path.is_dir():
-            return take_tree(path, into=into)
+            check_no_repository(path, text=text)
+            return take_tree(path, into=into, without=without)
         if path.is_file():
             return take_archive(path, into=into)
-        if git is not None:
-            return take_git(git["url"], git["commit"], into=into, without=without)
+        if (git := git_named(text)) is not None:
+            return take_git(git.url, git.commit, into=into, without=without)
     raise NotFoundError(f"{text[:200]!r} is nothing to look at; wanted {WANTED}")
+
+
+def _is_of_home(text: str) -> bool:
+    from tournament_sync.champion import is_champion_digest, is_champion_name
+
+    return is_champion_name(text) or is_champion_digest(text)
 
 
 def _of_home(name: str, *, home: str | None) -> Candidate:
@@ -102,7 +110,7 @@ def _of_home(name: str, *, home: str | None) -> Candidate:
     appliance = open_appliance(read_settings(home=home))
     with reading(appliance.engine) as connection:
         champion = find_champion(connection, name)
-        report = kept_report(connection, champion.manifest_sha256)
+        report = kept_report(connection, champion.manifest_sha256, trust=appliance.home.trust())
     folder = appliance.store.path(champion.manifest_sha256)
     if report is None:
         with progress(f"inspecting {name}"):
@@ -114,12 +122,14 @@ def _of_home(name: str, *, home: str | None) -> Candidate:
         commit=champion.commit,
         tree=champion.tree,
         competed_commit=None,
+        claims=None,
         released=None,
         report=report,
     )
 
 
 def _inspected(text: str, taken: "Taken") -> Candidate:
+    from tournament_sync.commit_claims import commit_claims
     from tournament_sync.inspection.links import with_links
     from tournament_sync.inspection.run import inspect_tree
     from tournament_sync.intake import ORIGIN_TREE
@@ -127,14 +137,16 @@ def _inspected(text: str, taken: "Taken") -> Candidate:
     with progress(f"inspecting {text}"):
         report = inspect_tree(taken.folder, manifest_sha256=taken.manifest.root_sha256)
         report = with_links(report, taken.links)
+    # A folder's commit is made here and exists nowhere: what it would claim is our own words.
+    is_committed = taken.origin != ORIGIN_TREE
     return Candidate(
         folder=taken.folder,
-        origin=taken.origin,
-        commit=taken.commit,
+        origin=taken.origin if is_committed else text,
+        commit=taken.commit if is_committed else None,
         tree=taken.tree,
-        # A folder's commit is made here: where a winner's names what competed, it has its own tree.
-        competed_commit=None if taken.origin == ORIGIN_TREE else taken.competed_commit,
-        released=_released(Path(text)) if taken.origin == text else None,
+        competed_commit=taken.competed_commit if is_committed else None,
+        claims=commit_claims(taken.raw_commit) if is_committed else None,
+        released=_released(local_path(text)),
         report=report,
     )
 

@@ -7,8 +7,8 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from appliance.cli.candidates import take
-from appliance.cli.options import HomeOption, read_settings
-from appliance.cli.output import read_small, talk, write_new
+from appliance.cli.options import HomeOption, OutputOption, read_settings
+from appliance.cli.output import Format, print_json, read_small, talk, write_new
 
 MAX_BUNDLE_BYTES: Final = 64 << 10
 _T = TypeVar("_T")
@@ -43,10 +43,12 @@ def approve(
         str | None, typer.Option(metavar="WHAT", help="Refuse unless these are the request's files.")
     ] = None,
     home: HomeOption = None,
+    output: OutputOption = Format.TEXT,
 ) -> None:
     """Approve as another person than the proposer: sign here, sign elsewhere, or hand in what was signed elsewhere."""
     if bundle is not None:
         _take(_given(name, "CHAMPION"), bundle, home=home)
+        _answer({"champion": name, "state": "approved"}, output)
         return
     said = {
         "approver": _given(actor, "--as"),
@@ -55,9 +57,16 @@ def approve(
     }
     if request is not None:
         key, out = _given(sign_with, "--sign-with"), _given(bundle_out, "--bundle-out")
-        _sign_elsewhere(request, said, key=key, out=out, seen=seen)
+        signed = _sign_elsewhere(request, said, key=key, out=out, seen=seen)
+        _answer({"champion": signed, "approver": actor, "state": "signed", "bundle": str(out)}, output)
     else:
         _sign_here(_given(name, "CHAMPION"), said, home=home)
+        _answer({"champion": name, "approver": actor, "state": "approved"}, output)
+
+
+def _answer(done: dict[str, str | None], output: Format) -> None:
+    if output is Format.JSON:
+        print_json(done)
 
 
 def _sign_here(name: str, said: dict[str, str], *, home: str | None) -> None:
@@ -81,7 +90,8 @@ def _take(name: str, bundle: Path, *, home: str | None) -> None:
     talk(f"the approval of {name} is taken")
 
 
-def _sign_elsewhere(request: Path, said: dict[str, str], *, key: Path, out: Path, seen: str | None) -> None:
+def _sign_elsewhere(request: Path, said: dict[str, str], *, key: Path, out: Path, seen: str | None) -> str:
+    """The champion's name. Raises AdmissionError for other files than the request's."""
     from appliance.approval_request import MAX_REQUEST_BYTES, parse_request, sign_request
     from appliance.errors import AdmissionError
     from appliance.keys.file import load_claim_key
@@ -99,6 +109,7 @@ def _sign_elsewhere(request: Path, said: dict[str, str], *, key: Path, out: Path
     talk(
         f"{said['approver']} approved {asked.name}, manifest sha256:{asked.manifest_sha256}; send {out} back"
     )
+    return asked.name
 
 
 def _given(value: _T | None, option: str) -> _T:

@@ -115,9 +115,11 @@ def load(
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Load an image that the champion's release pins, by digest; anything else is refused, nothing is built."""
+    from appliance.adoption import ChampionState, status_of
     from appliance.assembly import open_appliance
     from appliance.champion_archive import pin_of
     from appliance.dossier import find_champion
+    from appliance.errors import AdmissionError
     from appliance.store.engine import reading
     from tournament_sync.images.load import load_image
     from tournament_sync.images.oci import open_archive
@@ -126,6 +128,13 @@ def load(
     appliance = open_appliance(read_settings(home=home))
     with reading(appliance.engine) as connection:
         champion = find_champion(connection, name)
+        state = status_of(connection, champion, trust=appliance.home.trust()).state
+    if state is ChampionState.REVOKED:
+        raise AdmissionError(
+            f"{champion.name} was revoked: its images are not loaded; remove those that were"
+        )
+    if state is not ChampionState.ADOPTED:
+        talk(f"{champion.name} is {state.value}, not adopted: nothing runs with this image until it is")
     with progress(f"reading {archive}"):
         pin = pin_of(appliance, champion, manifest_sha256=open_archive(archive).manifest_sha256)
     with progress(f"loading {archive}"):

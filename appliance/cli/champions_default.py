@@ -29,7 +29,7 @@ def default(
     """Set or list which adopted champion an order gets that names none, per channel and task type."""
     from appliance.assembly import open_appliance
     from appliance.defaults import set_default
-    from appliance.dossier import find_champion, list_defaults, plain
+    from appliance.dossier import ATTRIBUTION, find_champion, list_defaults, plain
     from appliance.store.engine import reading
 
     appliance = open_appliance(read_settings(home=home))
@@ -41,12 +41,13 @@ def default(
         set_default(appliance, channel=channel, task_type=task_type, champion=champion, actor=actor)
         talk(f"{champion.name} is the default for {channel}/{task_type}")
     with reading(appliance.engine) as connection:
-        rows = [plain(line) for line in list_defaults(connection)]
+        rows = [plain(line) for line in list_defaults(connection, trust=appliance.home.trust())]
     if output is Format.JSON:
-        print_json({"defaults": rows})
+        print_json({"defaults": rows, "attribution": ATTRIBUTION})
     else:
         columns = ("channel", "task_type", "name", "status", "set_by", "set_at")
         print_table(columns, [[row[column] for column in columns] for row in rows])
+        print(f"champions by courtesy of {ATTRIBUTION}")
 
 
 def digest(

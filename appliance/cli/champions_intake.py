@@ -1,13 +1,15 @@
 """How champions come in: `assay champions sync`, `import`, `propose`; whoever brings one in proposes it."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from appliance.cli.git_named import GitCommit, absolute_url, check_no_repository, git_named, local_path
 from appliance.cli.options import ActorOption, HomeOption, OutputOption, read_settings
-from appliance.cli.output import Format, print_json, progress, talk
+from appliance.cli.output import Format, progress
+from appliance.cli.sync_told import tell
 from appliance.cli.tournament_option import TournamentOption, read_tournament
+from appliance.errors import InvalidOrderError
 from tournament_sync.champion import Channel, ContractEpoch
 
 if TYPE_CHECKING:
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 LeaveOutOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="LINK", help="A symbolic link in it that you looked at; the release will say so."),
+    typer.Option(
+        metavar="LINK",
+        help="A symbolic link in it that you looked at, may be repeated; the release will say so.",
+    ),
 ]
 
 
@@ -28,9 +33,11 @@ def register(champions: typer.Typer) -> None:
 
 
 def import_one(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="An archive; with --commit git's URL.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="./ARCHIVE, or URL@COMMIT (40 digits).")],
     actor: ActorOption,
-    commit: Annotated[str | None, typer.Option(metavar="HEX", help="All 40 digits; never a branch.")] = None,
+    commit: Annotated[
+        str | None, typer.Option(metavar="HEX", help="The same as WHAT's @COMMIT; never a branch.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Its name here, most often the repository's.")] = None,
     channel: Annotated[Channel | None, typer.Option(help="The tournament that it won.")] = None,
     epoch: Annotated[ContractEpoch | None, typer.Option(help="The contract that it was written for.")] = None,
@@ -44,20 +51,20 @@ def import_one(
     from appliance.syncing import import_archive
 
     appliance = open_appliance(read_settings(home=home))
-    if commit is None:
+    git = _git(what, commit)
+    if git is None:
         if any((name, channel, epoch, tournament, leave_out)):
             raise typer.BadParameter(
-                "name, channel, epoch, tournament and leave-out are for --commit; an archive says its own"
+                "name, channel, epoch, tournament and leave-out are for git; an archive says its own"
             )
         with progress(f"importing {what}"):
-            report = import_archive(appliance, Path(what), actor=actor)
+            report = import_archive(appliance, local_path(what), actor=actor)
     else:
         if name is None or channel is None or epoch is None:
-            raise typer.BadParameter("--commit needs --name, --channel and --epoch")
+            raise typer.BadParameter("from git, --name, --channel and --epoch are needed")
         report = _from_git(
             appliance,
-            what,
-            commit,
+            git,
             name=name,
             channel=channel,
             epoch=epoch,
@@ -65,34 +72,28 @@ def import_one(
             tournament=tournament,
             without=frozenset(leave_out or ()),
         )
-    tell(report, output)
+    tell(appliance, report, output)
 
 
-def tell(report: "SyncReport", output: Format) -> None:
-    """What a pass brought. Raises AdmissionError if a champion was refused."""
-    from appliance.errors import AdmissionError
-
-    if output is Format.JSON:
-        new = [
-            {"name": s.champion.name, "commit": s.champion.commit, "manifest_sha256": s.manifest.root_sha256}
-            for s in report.new
-        ]
-        refused = [{"name": refusal.name, "reason": refusal.reason} for refusal in report.refused]
-        print_json({"new": new, "known": list(report.known), "refused": refused})
-    for snapshot in report.new:
-        talk(f"new      {snapshot.champion.name}  commit {snapshot.champion.commit}")
-    for known in report.known:
-        talk(f"known    {known}")
-    for refusal in report.refused:
-        talk(f"refused  {refusal.name}: {refusal.reason}")
-    if report.refused:
-        raise AdmissionError(f"{len(report.refused)} champions were refused")
+def _git(what: str, commit: str | None) -> GitCommit | None:
+    """The commit that is meant, None for an archive. Raises InvalidOrderError for a folder."""
+    if commit is not None:
+        if (twice := git_named(what)) is not None and twice.commit != commit:
+            raise typer.BadParameter(f"{what} names one commit and --commit another")
+        return git_named(what) or GitCommit(url=absolute_url(what), commit=commit)
+    path = local_path(what)
+    if path.is_dir():
+        check_no_repository(path, text=what)
+        raise InvalidOrderError(
+            f"{what} is a plain folder, of which nobody says where it is from: have its publisher release it "
+            "(`assay feed add`) and sync that feed, or give an archive, or git at a commit (URL@COMMIT)"
+        )
+    return None if path.is_file() else git_named(what)
 
 
 def _from_git(
     appliance: "Appliance",
-    url: str,
-    commit: str,
+    git: GitCommit,
     *,
     name: str,
     channel: Channel,
@@ -104,15 +105,16 @@ def _from_git(
     from appliance.syncing import import_git
 
     details = read_tournament(tournament, name=name)
-    with progress(f"fetching {url}"):
+    with progress(f"fetching {git.url}"):
         return import_git(
             appliance,
-            url,
-            commit,
+            git.url,
+            git.commit,
             name=name,
             channel=channel,
             contract_epoch=epoch,
             actor=actor,
             details=details,
+            details_source=tournament or "",
             without=without,
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli.candidates import open_candidate
+from appliance.cli.candidates import Candidate, open_candidate
 from appliance.cli.options import HomeOption, OutputOption
 from appliance.cli.output import Format, print_bytes, print_facts, printable, write_new
 
@@ -24,10 +24,17 @@ def register(champions: typer.Typer) -> None:
     champions.command("diff")(diff)
 
 
-def inspect(what: CandidateArgument, home: HomeOption = None, output: OutputOption = Format.TEXT) -> None:
+def inspect(
+    what: CandidateArgument,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Shorten no list: every download, table and place.")
+    ] = False,
+    home: HomeOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
     """Say what a champion is and would do, from its files alone; JSON is the report, byte for byte."""
     from tournament_sync.inspection.report import encode_report
-    from tournament_sync.inspection.text import render_text
+    from tournament_sync.inspection.text import SHORT, WHOLE, render_text
 
     with open_candidate(what, home=home) as candidate:
         if output is Format.JSON:
@@ -38,12 +45,27 @@ def inspect(what: CandidateArgument, home: HomeOption = None, output: OutputOpti
                 "taken from": candidate.origin,
                 "released": candidate.released,
                 "commit": candidate.commit,
+                **_claimed(candidate),
                 "competed as": candidate.competed_commit,
                 "git tree": candidate.tree,
                 "manifest": candidate.report.manifest_sha256,
             }
         )
-        print(printable(render_text(candidate.report)), end="")
+        print(printable(render_text(candidate.report, limits=WHOLE if everything else SHORT)), end="")
+
+
+def _claimed(candidate: Candidate) -> dict[str, object]:
+    """What the commit says of itself, which nobody vouches for."""
+    claims = candidate.claims
+    if claims is None:
+        return {}
+    said = {
+        "author": claims.author,
+        "committer": claims.committer,
+        "date": claims.committed_at,
+        "message": claims.subject,
+    }
+    return {name: f"{text}  (a claim of the repository)" for name, text in said.items() if text}
 
 
 def diff(

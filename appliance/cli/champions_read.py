@@ -13,7 +13,6 @@ from appliance.cli.output import (
     print_json,
     print_table,
     printable,
-    talk,
 )
 from tournament_sync.champion import Channel
 
@@ -37,14 +36,15 @@ def list_all(
     from appliance.dossier import ATTRIBUTION, list_lines, plain
     from appliance.store.engine import reading
 
-    with reading(open_appliance(read_settings(home=home)).engine) as connection:
-        lines = list_lines(connection, channel=channel, state=status)
+    appliance = open_appliance(read_settings(home=home))
+    with reading(appliance.engine) as connection:
+        lines = list_lines(connection, trust=appliance.home.trust(), channel=channel, state=status)
     rows = [plain(line) for line in lines]
     if output is Format.JSON:
         print_json({"champions": rows, "attribution": ATTRIBUTION})
         return
     print_table(_COLUMNS, [[row[name] for name in _COLUMNS] for row in rows])
-    talk(f"champions by courtesy of {ATTRIBUTION}")
+    print(f"champions by courtesy of {ATTRIBUTION}")
 
 
 def show(
@@ -63,13 +63,14 @@ def show(
     from appliance.store.engine import reading
 
     appliance = open_appliance(read_settings(home=home))
+    trust = appliance.home.trust()
     with reading(appliance.engine) as connection:
         champion = find_champion(connection, name)
         if approval_request:
-            print_json(request_for(connection, champion, policy_sha256=appliance.admission_policy().sha256))
+            policy_sha256 = appliance.admission_policy().sha256
+            print_json(request_for(connection, champion, policy_sha256=policy_sha256, trust=trust))
             return
-        now = appliance.clock.now()
-        dossier = read_dossier(connection, champion, trust=appliance.home.trust(), now=now)
+        dossier = read_dossier(connection, champion, trust=trust, now=appliance.clock.now())
     if output is Format.JSON:
         print_json(plain(dossier))
         return

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from appliance.cli.champions_intake import tell
 from appliance.cli.options import ActorOption, HomeOption, OutputOption, read_settings
 from appliance.cli.output import Format, print_json, print_table, progress, read_small, talk
+from appliance.cli.sync_told import tell
 
 if TYPE_CHECKING:
     from appliance.feeds import BreakGlass
@@ -34,27 +34,19 @@ def sync(
         str | None, typer.Option(metavar="TIME", help="Take an EXPIRED feed as it was at that time; logged.")
     ] = None,
     reason: Annotated[str | None, typer.Option(help="Why the glass is broken; logged.")] = None,
-    insecure_no_tuf: Annotated[
-        bool, typer.Option("--insecure-no-tuf", help="A folder of releases: nobody says that it is current.")
-    ] = False,
     home: HomeOption = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Fetch what is new in a signed feed, inspect and propose it; revoke what the feed revokes."""
     from appliance.assembly import open_appliance
-    from appliance.feeds import sync_by_hand, sync_plain
+    from appliance.feeds import sync_by_hand
 
     glass = _broken(break_glass, reason)
-    if insecure_no_tuf and (root is not None or glass is not None):
-        raise typer.BadParameter("without TUF there is no root, and nothing expires")
     appliance = open_appliance(read_settings(home=home))
     pinned = None if root is None else read_small(root, max_bytes=MAX_ROOT_BYTES)
     with progress(f"syncing {feed}"):
-        if insecure_no_tuf:
-            report = sync_plain(appliance, feed, actor=actor)
-        else:
-            report = sync_by_hand(appliance, feed, actor=actor, root=pinned, break_glass=glass)
-    tell(report, output)
+        report = sync_by_hand(appliance, feed, actor=actor, root=pinned, break_glass=glass)
+    tell(appliance, report, output)
 
 
 @sources.command("add")
@@ -64,24 +56,32 @@ def add(
     root: Annotated[Path, typer.Option("--root", metavar="FILE", help="The feed's first root.")],
     every_s: Annotated[int, typer.Option(help="Seconds between two looks, more or less.")] = 3600,
     home: HomeOption = None,
+    output: OutputOption = Format.TEXT,
 ) -> None:
     """Sync a feed on schedule from now on; whoever adds it proposes what comes, and so cannot approve it."""
     from appliance.assembly import open_appliance
+    from appliance.dossier import plain
     from appliance.schedule import add_source
 
     pinned = read_small(root, max_bytes=MAX_ROOT_BYTES)
     appliance = open_appliance(read_settings(home=home))
     added = add_source(appliance, location=feed, root=pinned, interval_s=every_s, actor=actor)
+    if output is Format.JSON:
+        print_json(plain(added))
     talk(f"{feed} is synced every {every_s} s, root sha256:{added.root_sha256}")
 
 
 @sources.command("remove")
-def remove(feed: LocationArgument, actor: ActorOption, home: HomeOption = None) -> None:
+def remove(
+    feed: LocationArgument, actor: ActorOption, home: HomeOption = None, output: OutputOption = Format.TEXT
+) -> None:
     """Sync a feed on schedule no more; what came from it stays."""
     from appliance.assembly import open_appliance
     from appliance.schedule import remove_source
 
     remove_source(open_appliance(read_settings(home=home)), feed, actor=actor)
+    if output is Format.JSON:
+        print_json({"location": feed, "state": "removed"})
     talk(f"{feed} is not synced any more")
 
 

@@ -33,6 +33,10 @@ class ApiClient:
         """The run for `order`; the same key may be sent again."""
         return self._json("POST", "/v1/runs", json=order, headers={"Idempotency-Key": idempotency_key})
 
+    def champion_digest(self, name: str) -> str:
+        """The digest of the champion of that name."""
+        return str(self._json("GET", f"/v1/champions/{_part(name)}")["champion"]["manifest_sha256"])
+
     def list_runs(self, *, limit: int, after: str | None = None) -> dict[str, Any]:
         """A page of runs, newest first."""
         cursor = {} if after is None else {"after": after}
@@ -128,8 +132,11 @@ def _part(run_id: str) -> str:
 def _problem(response: httpx.Response) -> ApiError:
     try:
         problem = json.loads(response.content)
-        return ApiError(problem["detail"], status=response.status_code, code=problem["code"])
-    except (ValueError, KeyError, TypeError):
+        told, wanted = str(problem["detail"]), problem.get("wanted")
+        if wanted and str(wanted) not in told:
+            told = f"{told}; wanted {wanted}"
+        return ApiError(told, status=response.status_code, code=problem["code"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(
             f"the server answered {response.status_code} without a reason",
             status=response.status_code,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from appliance.cli.output import one_line
 from attestation.times import format_time
 
 if TYPE_CHECKING:
@@ -13,7 +14,11 @@ _WIDTH: Final = 14
 
 
 def dossier_lines(dossier: "Dossier") -> Iterator[str]:
-    """The lines, without control characters made visible: whoever prints them does that."""
+    """The lines, each of them one: whatever somebody wrote into a reason or a name stays within its line."""
+    return map(one_line, _lines(dossier))
+
+
+def _lines(dossier: "Dossier") -> Iterator[str]:
     champion = dossier.champion
     decided = (
         ""

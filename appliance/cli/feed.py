@@ -23,7 +23,12 @@ def register(app: typer.Typer) -> None:
 
 
 @feed.command("init")
-def init(folder: FeedArgument, keys: KeysOption, passphrase_file: PassphraseOption = None) -> None:
+def init(
+    folder: FeedArgument,
+    keys: KeysOption,
+    passphrase_file: PassphraseOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
     """Make an empty feed and its keys: 2 of 3 for the root, one for each channel, one each for what is signed often."""
     from appliance.ports import SystemClock
     from attestation.digest import sha256_hex
@@ -32,8 +37,12 @@ def init(folder: FeedArgument, keys: KeysOption, passphrase_file: PassphraseOpti
 
     init_feed(folder, keys=keys, now=SystemClock().now(), passphrase=read_passphrase(passphrase_file))
     root = keys / ROOT_FILE
-    print(root)
-    talk(f"sites need this root, and its digest another way: sha256:{sha256_hex(root.read_bytes())}")
+    sha256 = sha256_hex(root.read_bytes())
+    if output is Format.JSON:
+        print_json({"feed": str(folder), "root": str(root), "sha256": sha256})
+    else:
+        print(root)
+    talk(f"sites need this root, and its digest another way: sha256:{sha256}")
     talk(f"move root-*.pem and targets-*.pem from {keys} to places of their own; adding needs neither")
 
 
@@ -47,6 +56,7 @@ def revoke(
     keys: KeysOption,
     reason: Annotated[str, typer.Option(help="Why; every site's log gets it.")],
     passphrase_file: PassphraseOption = None,
+    output: OutputOption = Format.TEXT,
 ) -> None:
     """Take a champion off the feed and list it, with its tree, as revoked; sites revoke it at their next sync."""
     from appliance.ports import SystemClock
@@ -60,6 +70,8 @@ def revoke(
         now=SystemClock().now(),
         passphrase=read_passphrase(passphrase_file),
     )
+    if output is Format.JSON:
+        print_json({"champion": name, "state": "revoked"})
     talk(f"{name} is revoked; its name is not used again")
 
 
@@ -76,10 +88,18 @@ def export(
 ) -> None:
     """Copy the feed to a stick, and verify the copy as a site will."""
     from attestation.times import format_time
+    from tournament_sync.errors import PublishError
     from tournament_sync.feed.publisher import export_feed
 
-    with progress(f"copying to {into}"):
-        done = export_feed(folder, into)
+    try:
+        with progress(f"copying to {into}"):
+            done = export_feed(folder, into)
+    except PublishError as error:
+        told, mark, _ = str(error).partition(" (rule: freeze")
+        if not mark:
+            raise
+        # What the library advises is for sites; here is who can renew the feed.
+        raise PublishError(f"{told}: first `assay feed refresh {folder} --keys DIR`") from error
     facts = {"files": done.files, "size_bytes": done.size_bytes, "expires_at": format_time(done.expires_at)}
     if output is Format.JSON:
         print_json({"folder": str(into), **facts})

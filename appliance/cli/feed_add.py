@@ -9,8 +9,11 @@ import typer
 from appliance.cli.candidates import take
 from appliance.cli.champions_intake import LeaveOutOption
 from appliance.cli.feed_options import FeedArgument, KeysOption, PassphraseOption, read_passphrase
-from appliance.cli.output import progress, read_small, talk
+from appliance.cli.git_named import local_path
+from appliance.cli.options import OutputOption
+from appliance.cli.output import Format, print_json, progress, read_small, talk
 from appliance.cli.tournament_option import TournamentOption, read_tournament
+from appliance.errors import InvalidOrderError
 from tournament_sync.champion import Channel, ContractEpoch
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ def add(
     leave_out: LeaveOutOption = None,
     tournament: TournamentOption = None,
     passphrase_file: PassphraseOption = None,
+    output: OutputOption = Format.TEXT,
 ) -> None:
     """Add a champion to a feed; prints its target path. The same again changes nothing."""
     from appliance.ports import SystemClock
@@ -52,7 +56,7 @@ def add(
     from tournament_sync.feed.publisher import add_release
 
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
-        archive = Path(what)
+        archive = local_path(what)
         if sign_with is not None:
             archive = Path(scratch) / "released.champion.tar"
             facts = _facts(name, channel, epoch, images=tuple(images or ()))
@@ -61,6 +65,11 @@ def add(
         elif any((name, channel, epoch, images, tournament, leave_out)):
             raise typer.BadParameter(
                 "name, channel, epoch, images, tournament and leave-out are for --sign-with"
+            )
+        elif not archive.is_file():
+            raise InvalidOrderError(
+                f"{what} is no archive: what is not released yet is released here, "
+                "with --sign-with KEY, --name, --channel and --epoch"
             )
         with progress(f"adding {what}"):
             path = add_release(
@@ -71,7 +80,10 @@ def add(
                 keyless=None if keyless is None else read_small(keyless, max_bytes=MAX_KEYLESS_BYTES),
                 passphrase=read_passphrase(passphrase_file),
             )
-    print(path)
+    if output is Format.JSON:
+        print_json({"target": path, "state": "listed"})
+    else:
+        print(path)
 
 
 def _facts(

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from appliance.cli.feed_options import FeedArgument, KeysOption, PassphraseOption, read_passphrase
-from appliance.cli.output import talk
+from appliance.cli.options import OutputOption
+from appliance.cli.output import Format, print_json, talk
 
 
 def register(feed: typer.Typer) -> None:
@@ -22,21 +23,24 @@ def rotate(
         str | None, typer.Option(metavar="KEYID", help="Which key goes, where the role has several.")
     ] = None,
     passphrase_file: PassphraseOption = None,
+    output: OutputOption = Format.TEXT,
 ) -> None:
     """Give a role a new key in place of one; prints the new key's id. Sites follow by themselves."""
     from appliance.ports import SystemClock
     from tournament_sync.feed.publisher import rotate_key
 
-    print(
-        rotate_key(
-            folder,
-            keys=keys,
-            role=role,
-            replaced=replaced,
-            now=SystemClock().now(),
-            passphrase=read_passphrase(passphrase_file),
-        )
+    key_id = rotate_key(
+        folder,
+        keys=keys,
+        role=role,
+        replaced=replaced,
+        now=SystemClock().now(),
+        passphrase=read_passphrase(passphrase_file),
     )
+    if output is Format.JSON:
+        print_json({"role": role, "key": key_id, "replaced": replaced})
+    else:
+        print(key_id)
 
 
 def refresh(
@@ -47,6 +51,7 @@ def refresh(
         typer.Option(metavar="ROLE", help="Sign this role's part again, too; may be repeated."),
     ] = None,
     passphrase_file: PassphraseOption = None,
+    output: OutputOption = Format.TEXT,
 ) -> None:
     """Sign fresh dates; for a timer, since the timestamp lives for a week."""
     from appliance.ports import SystemClock
@@ -54,4 +59,6 @@ def refresh(
 
     passphrase, now = read_passphrase(passphrase_file), SystemClock().now()
     refresh_feed(folder, keys=keys, now=now, also=tuple(also or ()), passphrase=passphrase)
+    if output is Format.JSON:
+        print_json({"feed": str(folder), "state": "refreshed"})
     talk(f"{folder} is fresh")

@@ -104,12 +104,12 @@ def print_facts(facts: Mapping[str, object]) -> None:
     shown = {name: value for name, value in facts.items() if value is not None}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        print(f"{name:<{width}}  {printable(str(value))}")
+        print(f"{name:<{width}}  {one_line(str(value))}")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Aligned columns without ruling; nothing is cut off, so that digests can be copied."""
-    cells = [[name.upper() for name in columns], *([printable(str(cell)) for cell in row] for row in rows)]
+    cells = [[name.upper() for name in columns], *([one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     for row in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -118,3 +118,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 def printable(text: str) -> str:
     """`text` with control characters made visible, line feeds and tabs apart: guests' output is hostile."""
     return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str) -> str:
+    """`printable` without exceptions: what stands in a line must not begin another one, which nobody said."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -1,6 +1,7 @@
 """`assay runs`: submit, watch, cancel."""
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -8,6 +9,8 @@ from appliance.cli import fetching
 from appliance.cli.fetching import RunArgument
 from appliance.cli.options import DEFAULT_URL, OutputOption, TokenFileOption, UrlOption, open_client
 from appliance.cli.output import Format, print_facts, print_json, print_table, talk
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)  # no name that a tournament gives is one
 
 runs = typer.Typer(help="Runs: order a model, watch it, fetch it with its proof.", no_args_is_help=True)
 
@@ -22,7 +25,10 @@ def register(app: typer.Typer) -> None:
 def submit(
     *,
     champion: Annotated[
-        str | None, typer.Option(metavar="SHA256", help="An adopted champion; else the task type's default.")
+        str | None,
+        typer.Option(
+            metavar="CHAMPION", help="An adopted one, by name or digest; else the task type's default."
+        ),
     ] = None,
     base_model: Annotated[str, typer.Option(metavar="SHA256", help="An imported base model.")],
     dataset: Annotated[str, typer.Option(metavar="SHA256", help="An imported dataset.")],
@@ -38,9 +44,16 @@ def submit(
     import uuid
 
     order: dict[str, object] = {"base_model": base_model, "dataset": dataset, "hours_to_complete": hours}
+    api = open_client(url, token_file)
     if champion is not None:
-        order["champion"] = champion
-    run = open_client(url, token_file).submit(order, idempotency_key=key or str(uuid.uuid4()))
+        order["champion"] = champion if _DIGEST.fullmatch(champion) else api.champion_digest(champion)
+    run = api.submit(order, idempotency_key=key or str(uuid.uuid4()))
+    if champion is None:
+        ordered = run["order"]
+        talk(
+            f"the default for {ordered['task_type']}: {run['champion_name']}  sha256:{ordered['champion']}, "
+            f"by courtesy of {run['attribution']}"
+        )
     if output is Format.JSON:
         print_json(run)
         return
@@ -61,8 +74,9 @@ def list_runs(
     if output is Format.JSON:
         print_json(page)
         return
-    columns = ("id", "state", "submitted_by", "submitted_at", "verdict")
+    columns = ("id", "state", "submitted_by", "submitted_at", "verdict", "champion_name")
     print_table(columns, [[run[name] or "-" for name in columns] for run in page["runs"]])
+    print(f"champions by courtesy of {page['attribution']}")
     if page["next"]:
         talk(f"more: assay runs list --after {page['next']}")
 

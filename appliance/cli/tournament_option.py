@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 TournamentOption = Annotated[
     str | None,
     typer.Option(
-        "--tournament", metavar="URL|FILE", help="The tournament's API, or an answer of it, to compare."
+        "--tournament",
+        metavar="URL|FILE",
+        help="The tournament's API (https://HOST, nothing behind), or a saved answer of it, to compare.",
     ),
 ]
 
@@ -24,6 +26,7 @@ def read_tournament(where: str | None, *, name: str) -> "TournamentDetails | Non
 
     Raises InvalidOrderError for a name that is not after a tournament, SyncError.
     """
+    from tournament_sync.errors import TournamentError
     from tournament_sync.tournament.api import TournamentApi
     from tournament_sync.tournament.repository_name import parse_repository_name
     from tournament_sync.tournament.saved import read_saved, saved_details
@@ -40,4 +43,8 @@ def read_tournament(where: str | None, *, name: str) -> "TournamentDetails | Non
     if where.startswith(("http://", "https://")):
         with progress(f"asking {where}"):
             return TournamentApi(where).details(named.tournament_id)
-    return saved_details(read_saved(Path(where)), tournament_id=named.tournament_id)
+    saved = read_saved(Path(where))
+    try:
+        return saved_details(saved, tournament_id=named.tournament_id)
+    except TournamentError as error:
+        raise TournamentError(f"{where}: {error}") from error

@@ -22,6 +22,7 @@ def worker(home: HomeOption = None) -> None:
     from runner.sandbox.bubblewrap import BubblewrapSandbox
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request of a sync
     appliance = open_appliance(read_settings(home=home))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

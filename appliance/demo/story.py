@@ -19,6 +19,7 @@ from appliance.demo.progress import TrainingProgress
 from appliance.demo.screen import Screen
 from appliance.errors import AdmissionError, ApplianceError, ConflictError, EvidenceError
 from appliance.evaluation import Metrics
+from appliance.feeds import sync_by_hand
 from appliance.home import add_person, create_home, open_home
 from appliance.imports import import_dataset, import_model
 from appliance.ports import SystemClock
@@ -26,13 +27,15 @@ from appliance.report import loss_line
 from appliance.settings import Settings
 from appliance.store import tokens
 from appliance.store.champions import ChampionRow
-from appliance.syncing import champion_named, sync_feed
+from appliance.syncing import champion_named
 from appliance.tokens import Role as ApiRole
 from attestation.trust import Role, trust_sha256
 from runner.sandbox.bubblewrap import BubblewrapSandbox
 from tournament_sync.champion import Channel, ContractEpoch
 from tournament_sync.errors import PublishError
-from tournament_sync.publish import publish_release
+from tournament_sync.feed.keys import ROOT_FILE
+from tournament_sync.feed.publish_tree import publish_tree
+from tournament_sync.release import ReleaseFacts
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CHAMPION = "god-text-assay-reference"
@@ -60,7 +63,7 @@ def run_demo(options: DemoOptions, *, screen: Screen) -> None:
         appliance = make_home(options.folder)
         home = appliance.home
         screen.fact(f"{home.root}; {SUBMITTER} proposes and submits, {APPROVER} approves")
-    with screen.step("Champion: published to a signed feed, synced, pinned"):
+    with screen.step("Champion: released to a TUF feed, synced by its pinned root, inspected"):
         champion = sync_reference_champion(appliance, options.folder / "feed")
         screen.fact(f"{champion.name}, commit {champion.commit[:12]}, tree {champion.tree[:12]}, Apache-2.0")
         screen.fact("Attribution: Gradients.io (https://gradients.io)")
@@ -107,19 +110,21 @@ def make_home(folder: Path) -> Appliance:
 
 
 def sync_reference_champion(appliance: Appliance, feed: Path) -> ChampionRow:
+    """The reference champion, released to `feed` and synced from there; the feed's keys lie beside it."""
+    keys = feed.with_name(f"{feed.name}-keys")
     try:
-        publish_release(
+        publish_tree(
             DEPLOY / "champions" / "reference",
             feed,
-            name=CHAMPION,
-            channel=Channel.TEXT,
-            contract_epoch=ContractEpoch.E4,
+            keys=keys,
+            facts=ReleaseFacts(name=CHAMPION, channel=Channel.TEXT, contract_epoch=ContractEpoch.E4),
             signer=appliance.home.person_signer(PUBLISHER),
             now=SystemClock().now(),
         )
     except PublishError as error:
         raise ConflictError(f"{error}; to begin afresh, remove {feed.parent}") from error
-    report = sync_feed(appliance, feed, actor=SUBMITTER)
+    root = (keys / ROOT_FILE).read_bytes()
+    report = sync_by_hand(appliance, str(feed), actor=SUBMITTER, root=root)
     for refusal in report.refused:
         raise AdmissionError(f"champion {refusal.name} was refused: {refusal.reason}")
     return champion_named(appliance, CHAMPION)

@@ -15,6 +15,7 @@ from appliance.store.tables import approval as approval_table
 from appliance.store.tables import champion as champion_table
 from appliance.store.tables import counted_approval as counted_table
 from attestation.digest import sha256_hex
+from attestation.trust import TrustRoot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +184,7 @@ def newest_decision(
 
 
 def admitted(
-    conn: Connection, manifest_sha256: str, *, at: datetime | None = None
+    conn: Connection, manifest_sha256: str, *, trust: TrustRoot, at: datetime | None = None
 ) -> AdmittedChampion | None:
     """The champion with all that admits it (admitted it `at` that time), None unless a decision allows it.
 
@@ -195,7 +196,7 @@ def admitted(
     decision = newest_decision(conn, manifest_sha256, at=at)
     if decision is None or not decision.allowed or decision.bundle is None:
         return None
-    if decisions.block_of(conn, manifest_sha256, tree=champion.tree, before=at) is not None:
+    if decisions.block_of(conn, manifest_sha256, tree=champion.tree, trust=trust, before=at) is not None:
         return None
     counted = _counted(conn, decision.number)
     return AdmittedChampion(

@@ -23,20 +23,25 @@ class OriginKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChampionOrigin:
-    """The source that a champion was taken from, and whose keyless signature was verified then, "" if none."""
+    """The source that a champion was taken from, and whose keyless signature was verified then, "" if none.
+
+    `feed_root`: the digest of the pinned root, "" unless it was a feed.
+    """
 
     champion: str
     kind: OriginKind
     location: str
     keyless_identity: str = ""
+    feed_root: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """A kept report, byte for byte."""
+    """A kept report and the statement signed over its digest, byte for byte."""
 
     champion: str
     report: bytes
+    bundle: bytes
     sha256: str
     inspected_at: datetime
 
@@ -63,10 +68,16 @@ def origin_of(conn: Connection, manifest_sha256: str) -> ChampionOrigin | None:
     return None if row is None else ChampionOrigin(**{**row._asdict(), "kind": OriginKind(row.kind)})
 
 
-def add_inspection(conn: Connection, manifest_sha256: str, *, report: bytes, inspected_at: datetime) -> None:
+def add_inspection(
+    conn: Connection, manifest_sha256: str, *, report: bytes, bundle: bytes, inspected_at: datetime
+) -> None:
     """Keep a report; from now on it is the one that counts."""
     kept = Inspection(
-        champion=manifest_sha256, report=report, sha256=sha256_hex(report), inspected_at=inspected_at
+        champion=manifest_sha256,
+        report=report,
+        bundle=bundle,
+        sha256=sha256_hex(report),
+        inspected_at=inspected_at,
     )
     conn.execute(insert(inspection_table).values(asdict(kept)))
 
@@ -78,24 +89,28 @@ def newest_inspection(conn: Connection, manifest_sha256: str) -> Inspection | No
     if row is None:
         return None
     return Inspection(
-        champion=row.champion, report=row.report, sha256=row.sha256, inspected_at=row.inspected_at
+        champion=row.champion,
+        report=row.report,
+        bundle=row.bundle,
+        sha256=row.sha256,
+        inspected_at=row.inspected_at,
     )
 
 
 def add_crosscheck(conn: Connection, kept: KeptCrossCheck) -> None:
-    """Keep what a comparison found; from now on it is the one that counts."""
+    """Keep what a comparison found, beside what earlier ones did."""
     conn.execute(insert(crosscheck_table).values(asdict(kept)))
 
 
-def newest_crosscheck(conn: Connection, manifest_sha256: str) -> KeptCrossCheck | None:
-    """The comparison that counts, None if nobody compared."""
+def crosschecks_of(conn: Connection, manifest_sha256: str) -> tuple[KeptCrossCheck, ...]:
+    """All comparisons, oldest first; each of them counts."""
     query = select(crosscheck_table).where(crosscheck_table.c.champion == manifest_sha256)
-    row = conn.execute(query.order_by(crosscheck_table.c.number.desc()).limit(1)).one_or_none()
-    if row is None:
-        return None
-    return KeptCrossCheck(
-        champion=row.champion,
-        findings=row.findings,
-        details_sha256=row.details_sha256,
-        checked_at=row.checked_at,
+    return tuple(
+        KeptCrossCheck(
+            champion=row.champion,
+            findings=row.findings,
+            details_sha256=row.details_sha256,
+            checked_at=row.checked_at,
+        )
+        for row in conn.execute(query.order_by(crosscheck_table.c.number))
     )

@@ -138,6 +138,7 @@ champion_origin = Table(
     Column("kind", String(20), nullable=False),
     Column("location", Text, nullable=False),
     Column("keyless_identity", Text, nullable=False),  # verified when it was taken; "" if there is none
+    Column("feed_root", String(64), nullable=False),  # of the feed that it came from; "" if it came otherwise
 )
 
 # Every report is kept, since decisions name theirs; the newest of a champion counts.
@@ -147,11 +148,12 @@ inspection = Table(
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("champion", ForeignKey("champion.manifest_sha256"), nullable=False, index=True),
     Column("report", LargeBinary, nullable=False),  # verbatim
+    Column("bundle", LargeBinary, nullable=False),  # the appliance's signature over its digest
     Column("sha256", _DIGEST, nullable=False),
     Column("inspected_at", UtcText, nullable=False),
 )
 
-# What the tournament's API said against it; every check is kept, the newest counts.
+# What the tournament's API said against it; every check is kept and counts.
 crosscheck = Table(
     "crosscheck",
     metadata,
@@ -175,6 +177,23 @@ champion_decision = Table(
     Column("bundle", LargeBinary, nullable=False),
     Column("decided_by", _NAME, nullable=False),
     Column("decided_at", UtcText, nullable=False),
+)
+
+# What feeds revoked and was acted on. No foreign key: most of it never came here.
+feed_revocation = Table(
+    "feed_revocation",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("feed_root", _DIGEST, nullable=False),  # the pinned root: the same feed at whatever place
+    Column("channel", String(20), nullable=False),
+    Column("champion", _DIGEST, nullable=False, index=True),
+    Column("tree", String(40), nullable=False, index=True),
+    Column("name", _NAME, nullable=False),
+    Column("location", Text, nullable=False),  # where the feed was read first
+    Column("reason", Text, nullable=False),
+    Column("revoked_at", UtcText, nullable=False),
+    Column("synced_by", _NAME, nullable=False),
+    UniqueConstraint("feed_root", "channel", "champion", "tree"),
 )
 
 champion_default = Table(

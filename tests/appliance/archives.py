@@ -71,6 +71,8 @@ class Stall:
 
     released: tuple[Released, ...] = ()
     revoked: tuple[Revocation, ...] = ()
+    revoked_in: Channel = Channel.TEXT
+    root_sha256: str = "a" * 64
     keyless_bundles: dict[str, bytes] = field(default_factory=dict)
     is_dead: bool = False
     looks: int = 0
@@ -87,8 +89,8 @@ class Stall:
         (one,) = (one for one in self.released if one.name == champion.name)
         return ArchiveSource(one.path).fetch(champion, into)
 
-    def revocations(self) -> tuple[Revocation, ...]:
-        return self.revoked
+    def revocations_of(self, channel: Channel) -> tuple[Revocation, ...]:
+        return self.revoked if channel is self.revoked_in else ()
 
     def keyless(self, champion: Champion) -> KeylessBundle | None:
         (one,) = (one for one in self.released if one.name == champion.name)

@@ -155,6 +155,8 @@ def stock(conn: Connection) -> None:
 @pytest.fixture
 def api(stocked: Engine, tmp_path: Path, clock: FixedClock) -> Api:
     numbers = count(1)
+    made = create_home(tmp_path / "made", name="test", now=START)  # whose signatures count here
+    (tmp_path / "trust").symlink_to(made.trust_dir.resolve())
     services = Services(
         engine=stocked,
         home=Home(tmp_path),

@@ -19,6 +19,7 @@ from appliance.adoption import (
 )
 from appliance.assembly import Appliance
 from appliance.attest import AdmittedChampion
+from appliance.champion_report import record_report, sign_report
 from appliance.domain import RunState
 from appliance.errors import ConflictError, HomeError, InvalidOrderError
 from appliance.home import add_person
@@ -29,16 +30,31 @@ from appliance.stopping import Stopped
 from appliance.store import champions, decisions, inspections, tables
 from appliance.store import defaults as store_defaults
 from appliance.store.champions import ChampionRow
+from appliance.store.decisions import ChampionDecision, DecisionKind
 from appliance.store.engine import reading
+from appliance.verdicts import sign_decision
+from attestation.bundle import sign_statement
 from attestation.claims import Kind, open_claim, open_signed
 from attestation.digest import sha256_hex
 from attestation.predicates import CHAMPION_ADMITTED, CHAMPION_DECISION
 from attestation.statement import Subject
 from attestation.trust import Role
-from audit.event import EventKind
-from audit.store import log_outbox
+from audit.event import Event, EventKind
+from audit.store import enqueue, log_outbox
 from tests.appliance.vetting import approved_by, events_about, refused_rules
-from tests.appliance.world import APPROVER, PROPOSER, RUN_ID, START, SUBMITTER, FixedClock, World
+from tests.appliance.world import (
+    APPROVER,
+    PROPOSER,
+    RUN_ID,
+    START,
+    SUBMITTER,
+    FixedClock,
+    World,
+    finding,
+    propose,
+    report_of,
+)
+from tournament_sync.inspection.report import Severity
 
 # The way it goes.
 
@@ -50,7 +66,7 @@ def test_an_approved_champion_is_admitted_by_a_verdict_that_verifies(
     decision = adopt(appliance, champion, actor=PROPOSER)
     assert (decision.allowed, decision.reasons) == (True, ())
     with appliance.engine.connect() as conn:
-        admitted = champions.admitted(conn, champion.manifest_sha256)
+        admitted = champions.admitted(conn, champion.manifest_sha256, trust=appliance.home.trust())
     assert admitted is not None
     claim = open_claim(admitted.admission_bundle, appliance.home.trust(), file="admission")
     assert (claim.kind, claim.subject.sha256) == (Kind.ADMISSION, champion.manifest_sha256)
@@ -91,7 +107,7 @@ def test_admission_is_signed_with_facts_approvals_and_report(
     approved_by(appliance, champion, APPROVER)
     decision = adopt(appliance, champion, actor=PROPOSER)
     with reading(appliance.engine) as conn:
-        admitted = champions.admitted(conn, champion.manifest_sha256)
+        admitted = champions.admitted(conn, champion.manifest_sha256, trust=appliance.home.trust())
         report = inspections.newest_inspection(conn, champion.manifest_sha256)
     assert admitted is not None
     assert report is not None
@@ -111,7 +127,7 @@ def test_refusal_is_signed_and_logged_with_the_rules(appliance: Appliance, champ
     event = events_about(appliance, champion)[-1]
     with reading(appliance.engine) as conn:
         kept = champions.newest_decision(conn, champion.manifest_sha256)
-        assert champions.admitted(conn, champion.manifest_sha256) is None
+        assert champions.admitted(conn, champion.manifest_sha256, trust=appliance.home.trust()) is None
     assert kept is not None
     assert kept.bundle is not None
     assert event.kind is EventKind.CHAMPION_DENIED
@@ -141,10 +157,10 @@ def test_an_approval_that_came_after_the_decision_is_no_part_of_it(
     adopt(appliance, champion, actor=PROPOSER)
     approved_by(appliance, champion, "eve")  # in the same second
     with reading(appliance.engine) as conn:
-        admitted = champions.admitted(conn, champion.manifest_sha256)
+        admitted = champions.admitted(conn, champion.manifest_sha256, trust=appliance.home.trust())
     assert admitted is not None
     assert admitted.approvers == {APPROVER}
-    check_permission(admitted, appliance.home.trust(), submitter="bob")
+    check_permission(admitted, appliance.home.trust(), submitter="bob", proposer=PROPOSER)
 
 
 # Holds.
@@ -266,8 +282,8 @@ def test_a_revoked_champion_is_never_admitted_again(appliance: Appliance, champi
     revoke(appliance, champion, actor="cleo", reason="it phones home")
     assert refused_rules(adopt(appliance, champion, actor=PROPOSER)) == ["not-revoked"]
     with reading(appliance.engine) as conn:
-        assert champions.admitted(conn, champion.manifest_sha256) is None
-        assert status_of(conn, champion).state is ChampionState.REVOKED
+        assert champions.admitted(conn, champion.manifest_sha256, trust=appliance.home.trust()) is None
+        assert status_of(conn, champion, trust=appliance.home.trust()).state is ChampionState.REVOKED
     with pytest.raises(ConflictError, match="god-text-reference was revoked by cleo"):
         revoke(appliance, champion, actor="dan", reason="twice")
 
@@ -317,7 +333,7 @@ def test_a_new_order_of_a_revoked_champion_is_refused_with_the_reason(world: Wor
         reading(world.appliance.engine) as conn,
         pytest.raises(InvalidOrderError, match="not admitted: revoked by cleo: it phones home"),
     ):
-        check_order(conn, world.order, submitter=SUBMITTER)
+        check_order(conn, world.order, submitter=SUBMITTER, trust=world.appliance.home.trust())
 
 
 @pytest.mark.parametrize("decide_so", [hold, revoke], ids=["held", "revoked"])
@@ -401,7 +417,7 @@ def test_status_goes_the_whole_way(appliance: Appliance, champion: ChampionRow) 
     def state() -> ChampionState:
         clock.pass_s(1)
         with reading(appliance.engine) as conn:
-            return status_of(conn, champion).state
+            return status_of(conn, champion, trust=appliance.home.trust()).state
 
     found = [state()]
     adopt(appliance, champion, actor=PROPOSER)
@@ -432,7 +448,7 @@ def test_status_goes_the_whole_way(appliance: Appliance, champion: ChampionRow) 
 def test_status_tells_who_decided_and_why(appliance: Appliance, champion: ChampionRow) -> None:
     decision = adopt(appliance, champion, actor=PROPOSER)
     with reading(appliance.engine) as conn:
-        found = status_of(conn, champion)
+        found = status_of(conn, champion, trust=appliance.home.trust())
     assert (found.decided_by, found.decided_at) == (PROPOSER, START)
     assert found.reasons == tuple(map(str, decision.reasons))
     assert found.approvers == ()
@@ -445,12 +461,12 @@ def the_champion(world: World) -> ChampionRow:
 
 def admitted(world: World) -> AdmittedChampion | None:
     with reading(world.appliance.engine) as conn:
-        return champions.admitted(conn, world.order.champion)
+        return champions.admitted(conn, world.order.champion, trust=world.appliance.home.trust())
 
 
 def status(world: World) -> ChampionStatus:
     with reading(world.appliance.engine) as conn:
-        return status_of(conn, champions.get(conn, world.order.champion))
+        return status_of(conn, champions.get(conn, world.order.champion), trust=world.appliance.home.trust())
 
 
 def signed(appliance: Appliance, bundle: bytes) -> Mapping[str, Any]:
@@ -458,3 +474,121 @@ def signed(appliance: Appliance, bundle: bytes) -> Mapping[str, Any]:
     statement, key = open_signed(bundle, appliance.home.trust())
     assert (statement.predicate_type, key.role) == (CHAMPION_DECISION, Role.APPLIANCE)
     return statement.predicate
+
+
+# What somebody wrote into the database.
+
+
+def written(world: World, kind: DecisionKind, bundle: bytes) -> None:
+    """A decision as whoever reaches the database writes it: a row, and an event for the log to take."""
+    champion, now = the_champion(world), world.clock.now()
+    row = ChampionDecision(
+        champion=champion.manifest_sha256,
+        tree=champion.tree,
+        name=champion.name,
+        decision=kind,
+        reason="go",
+        bundle=bundle,
+        decided_by="cleo",
+        decided_at=now,
+    )
+    event = Event(
+        kind=decisions.EVENT_OF_DECISION[kind],
+        subject=champion.manifest_sha256,
+        actor="cleo",
+        at=now,
+        detail={"decision": sha256_hex(bundle), "name": champion.name, "reason": "go", "tree": champion.tree},
+    )
+    with world.appliance.engine.begin() as conn:
+        decisions.add(conn, row)
+        enqueue(conn, event)
+    world.ports.log.sequence(now)
+    assert world.fsck() == ()
+
+
+def statement_of(world: World, **changes: Any) -> bytes:
+    """A release of the champion's hold that counts, but for `changes`."""
+    champion = the_champion(world)
+    told: dict[str, Any] = {"kind": DecisionKind.RELEASED, "tree": champion.tree, **changes}
+    subject = Subject(name=champion.name, sha256=told.pop("sha256", champion.manifest_sha256))
+    return sign_decision(world.appliance, subject, actor="cleo", reason="go", **told)
+
+
+def by_a_stranger(world: World) -> bytes:
+    """A release by the approver's key, who may sign approvals and nothing else."""
+    statement, _ = open_signed(statement_of(world), world.appliance.home.trust())
+    return sign_statement(statement, world.appliance.home.person_signer(APPROVER))
+
+
+def test_the_release_that_the_following_spoil_does_count(world: World) -> None:
+    hold(world.appliance, the_champion(world), actor="cleo", reason="wait")
+    written(world, DecisionKind.RELEASED, statement_of(world))
+    assert status(world).state is ChampionState.ADOPTED
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        lambda world: b"garbage",
+        lambda world: statement_of(world, kind=DecisionKind.HELD),
+        lambda world: statement_of(world, tree="9" * 40),
+        lambda world: statement_of(world, sha256="9" * 64),
+        lambda world: the_champion(world).release_bundle,
+        by_a_stranger,
+    ],
+    ids=["garbage", "a-hold", "another-tree", "another-champion", "a-champion's-release", "a-stranger's"],
+)
+def test_a_hold_ends_by_no_release_that_the_appliance_did_not_sign(
+    world: World, bundle: Callable[[World], bytes]
+) -> None:
+    hold(world.appliance, the_champion(world), actor="cleo", reason="wait")
+    written(world, DecisionKind.RELEASED, bundle(world))
+    assert status(world).state is ChampionState.HELD
+    assert admitted(world) is None
+    assert "not-held" in refused_rules(adopt(world.appliance, the_champion(world), actor=PROPOSER))
+
+
+def test_an_earlier_release_written_again_ends_no_later_hold(world: World) -> None:
+    champion = the_champion(world)
+    hold(world.appliance, champion, actor="cleo", reason="wait")
+    release_hold(world.appliance, champion, actor="cleo", reason="go")
+    with reading(world.appliance.engine) as conn:
+        earlier = decisions.decisions_about(conn, champion.manifest_sha256)[-1]
+    hold(world.appliance, champion, actor="cleo", reason="wait again")
+    world.ports.log.sequence(START)
+    written(world, DecisionKind.RELEASED, earlier.bundle)
+    assert status(world).state is ChampionState.HELD
+    assert status(world).reasons == ("wait again",)
+
+
+@pytest.mark.parametrize("kind", [DecisionKind.HELD, DecisionKind.REVOKED])
+def test_what_stops_a_champion_stops_it_signed_or_not(world: World, kind: DecisionKind) -> None:
+    written(world, kind, b"garbage")
+    assert status(world).state.value == kind.value
+    assert admitted(world) is None
+
+
+def test_a_hold_that_nobody_signed_can_be_released_by_a_statement(world: World) -> None:
+    written(world, DecisionKind.HELD, b"garbage")
+    release_hold(world.appliance, the_champion(world), actor="cleo", reason="nobody held it")
+    assert status(world).state is ChampionState.ADOPTED
+
+
+def test_a_clean_report_that_somebody_wrote_admits_nothing(appliance: Appliance) -> None:
+    """Two INSERTs by whoever reaches the database: the log signs what waits in the outbox."""
+    dirty = propose(
+        appliance,
+        name="god-text-dirty",
+        note="x",
+        findings=(finding("python-obfuscated", Severity.CRITICAL),),
+    )
+    appliance.log.sequence(START)
+    approved_by(appliance, dirty, APPROVER)
+    assert "no-critical-findings" in refused_rules(adopt(appliance, dirty, actor=PROPOSER))
+    clean = report_of(dirty.manifest_sha256)
+    forged = (b"garbage", sign_report(clean, signer=appliance.home.person_signer(APPROVER), now=START))
+    for bundle in forged:
+        with appliance.engine.begin() as conn:
+            record_report(conn, clean, bundle=bundle, actor=PROPOSER, at=START)
+        appliance.log.sequence(START)
+        assert "inspected" in refused_rules(adopt(appliance, dirty, actor=PROPOSER))

@@ -14,6 +14,7 @@ import pytest
 from appliance.domain import Run, RunState
 from appliance.store import tokens
 from appliance.tokens import Role
+from tests.appliance.champion_cli import ATTRIBUTION
 
 Submit = Callable[..., Run]
 ORDER = {"champion": "c" * 64, "base_model": "b" * 64, "dataset": "d" * 64, "hours_to_complete": 0.5}
@@ -234,7 +235,11 @@ def test_key_of_another_order_is_a_conflict(api: Any) -> None:
 def test_refused_order_leaves_no_run(api: Any) -> None:
     answer = api.call("POST", "/v1/runs", json={**ORDER, "dataset": "0" * 64})
     assert check_problem(answer, 422, "invalid-request")["checked"] == "dataset"
-    assert api.call("GET", "/v1/runs").json() == {"runs": [], "next": None}
+    assert api.call("GET", "/v1/runs").json() == {
+        "runs": [],
+        "next": None,
+        "attribution": ATTRIBUTION,
+    }
 
 
 @pytest.mark.parametrize(

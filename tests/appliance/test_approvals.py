@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, text, update
 
 from appliance.adoption import adopt, approval_statement, approve, approve_signed
 from appliance.assembly import Appliance
@@ -13,14 +14,15 @@ from appliance.errors import AdmissionError, HomeError
 from appliance.facts import gather_facts
 from appliance.home import add_person, trust_person
 from appliance.keys.file import FileSigner, create_claim_key
-from appliance.store import champions
+from appliance.store import champions, tables
 from appliance.store.champions import ChampionRow
 from appliance.store.engine import reading
 from attestation.bundle import sign_statement
 from attestation.digest import sha256_hex
 from attestation.times import format_time
 from attestation.trust import Role
-from audit.event import EventKind
+from audit.event import Event, EventKind
+from audit.store import enqueue, log_outbox
 from tests.appliance.vetting import (
     add_bundle,
     approval,
@@ -42,11 +44,13 @@ def test_whoever_proposed_a_champion_cannot_approve_it(appliance: Appliance, cha
     assert refused.value.reasons == ("four-eyes",)
 
 
-@pytest.mark.parametrize("name", [PUBLISHER, "appliance"])
+@pytest.mark.parametrize(
+    ("name", "told"), [(PUBLISHER, "feed released god-text-reference"), ("appliance", "does not count")]
+)
 def test_whoever_is_no_approver_cannot_approve(
-    appliance: Appliance, champion: ChampionRow, name: str
+    appliance: Appliance, champion: ChampionRow, name: str, told: str
 ) -> None:
-    with pytest.raises(AdmissionError, match="does not count"):
+    with pytest.raises(AdmissionError, match=told):
         approved_by(appliance, champion, name)
     assert EventKind.CHAMPION_APPROVED not in {event.kind for event in events_about(appliance, champion)}
 
@@ -273,3 +277,117 @@ def test_bytes_that_are_no_approval_are_not_taken(
 def test_a_release_is_not_taken_for_an_approval(appliance: Appliance, champion: ChampionRow) -> None:
     with pytest.raises(AdmissionError, match="champion-release, expected approval"):
         approve_signed(appliance, champion, champion.release_bundle)
+
+
+# Who proposed it says the log, whatever the database says.
+
+
+def said_proposer(appliance: Appliance, champion: ChampionRow, name: str) -> ChampionRow:
+    """The champion after somebody changed in the database who proposed it."""
+    with appliance.engine.begin() as conn:
+        conn.execute(update(tables.champion).values(proposed_by=name))
+    with reading(appliance.engine) as conn:
+        return champions.get(conn, champion.manifest_sha256)
+
+
+CHANGED = "was changed in the database: proposed by nobody, the log says ada"
+
+
+@pytest.mark.parametrize("is_sequenced", [True, False], ids=["in-the-log", "in-the-outbox"])
+def test_the_proposer_cannot_approve_though_the_database_names_another(
+    appliance: Appliance, champion: ChampionRow, is_sequenced: bool
+) -> None:
+    add_person(appliance.home, name=PROPOSER, role=Role.APPROVER, now=START)
+    if is_sequenced:
+        appliance.log.sequence(START)
+    champion = said_proposer(appliance, champion, "nobody")
+    with pytest.raises(AdmissionError, match=CHANGED) as refused:
+        approved_by(appliance, champion, PROPOSER)
+    assert refused.value.reasons == ("four-eyes",)
+    signer = appliance.home.person_signer(PROPOSER)
+    add_bundle(appliance, champion, approval(appliance, champion, signer=signer, approver=PROPOSER))
+    with pytest.raises(AdmissionError, match=CHANGED):
+        adopt(appliance, champion, actor=PROPOSER)
+    with reading(appliance.engine) as conn:
+        assert champions.newest_decision(conn, champion.manifest_sha256) is None
+
+
+def test_an_invented_proposal_behind_the_true_one_makes_nobody_else_the_proposer(
+    appliance: Appliance, champion: ChampionRow
+) -> None:
+    appliance.log.sequence(START)
+    said_proposer(appliance, champion, "nobody")
+    invented = Event(
+        kind=EventKind.CHAMPION_SYNCED, subject=champion.manifest_sha256, actor="nobody", at=START
+    )
+    with appliance.engine.begin() as conn:
+        enqueue(conn, invented)
+    for named in ("nobody", PROPOSER):
+        with pytest.raises(AdmissionError, match="was changed in the database"):
+            adopt(appliance, said_proposer(appliance, champion, named), actor=PROPOSER)
+
+
+def test_an_entry_that_was_changed_together_with_the_row_is_not_believed(
+    appliance: Appliance, champion: ChampionRow
+) -> None:
+    approved_by(appliance, champion, APPROVER)
+    champion = said_proposer(appliance, champion, "eve")
+    changed = 'CAST(replace(CAST(entry AS TEXT), \'"actor":"ada"\', \'"actor":"eve"\') AS BLOB)'
+    with appliance.engine.begin() as conn:
+        conn.execute(text(f"UPDATE log_entry SET entry = {changed}"))
+    with pytest.raises(AdmissionError, match="the signed log does not say how god-text-reference came here"):
+        adopt(appliance, champion, actor=PROPOSER)
+
+
+def test_a_champion_of_whose_coming_nothing_is_logged_is_not_adopted(
+    appliance: Appliance, champion: ChampionRow
+) -> None:
+    with appliance.engine.begin() as conn:
+        conn.execute(delete(log_outbox))
+    with pytest.raises(AdmissionError, match="the signed log does not say how god-text-reference came here"):
+        adopt(appliance, champion, actor=PROPOSER)
+
+
+def test_a_log_that_was_rolled_back_proves_nobody_s_proposal(
+    appliance: Appliance, champion: ChampionRow
+) -> None:
+    appliance.log.sequence(START)
+    with appliance.engine.begin() as conn:
+        conn.execute(text("UPDATE log_head SET size = 0"))
+    with pytest.raises(AdmissionError, match=r"the log does not prove how .* came here: log .* has size 0"):
+        adopt(appliance, champion, actor=PROPOSER)
+
+
+# Whoever released it is one of the two.
+
+
+def publisher_who_approves(appliance: Appliance, tmp_path: Path, *, name: str) -> FileSigner:
+    """A second key of the publisher's, trusted for approvals past `trust_person`."""
+    signer = create_claim_key(tmp_path / "second.pem")
+    trust = appliance.home.trust()
+    key = replace(trust.keys[0], key_id=signer.key_id, pem=signer.public_pem, name=name, role=Role.APPROVER)
+    set_trust(appliance, replace(trust, keys=(*trust.keys, key)))
+    return signer
+
+
+@pytest.mark.parametrize("name", [PUBLISHER, PUBLISHER.upper()])
+def test_whoever_released_a_champion_cannot_approve_it(
+    appliance: Appliance, champion: ChampionRow, tmp_path: Path, name: str
+) -> None:
+    signer = publisher_who_approves(appliance, tmp_path, name=name)
+    bundle = approval(appliance, champion, signer=signer, approver=name)
+    with pytest.raises(AdmissionError, match=f"{name} released god-text-reference: another person"):
+        approve_signed(appliance, champion, bundle)
+    add_bundle(appliance, champion, bundle, approver="somebody")
+    assert refused_rules(adopt(appliance, champion, actor=PROPOSER)) == ["four-eyes"]
+
+
+def test_a_publisher_whose_key_was_revoked_is_still_who_released_it(
+    appliance: Appliance, champion: ChampionRow, tmp_path: Path
+) -> None:
+    signer = publisher_who_approves(appliance, tmp_path, name=PUBLISHER)
+    trust = appliance.home.trust()
+    keys = tuple(replace(key, revoked_at=START) if key.role is Role.PUBLISHER else key for key in trust.keys)
+    set_trust(appliance, replace(trust, keys=keys))
+    add_bundle(appliance, champion, approval(appliance, champion, signer=signer, approver=PUBLISHER))
+    assert "four-eyes" in refused_rules(adopt(appliance, champion, actor=PROPOSER))

@@ -12,18 +12,23 @@ from appliance.champion_report import (
     keep_crosscheck,
     kept_report,
     parse_findings,
+    sign_report,
 )
 from appliance.errors import ArtifactError
 from appliance.store import inspections, tables
 from appliance.store.champions import ChampionRow
 from appliance.store.engine import reading
+from appliance.store.inspections import OriginKind
+from attestation.claims import open_signed
 from attestation.digest import sha256_hex
+from attestation.predicates import CHAMPION_INSPECTION
+from attestation.trust import Role
 from audit.event import EventKind
 from tests.appliance.archives import failing
-from tests.appliance.vetting import DETAILS, events_about
-from tests.appliance.world import PROPOSER, finding, propose, report_of
+from tests.appliance.vetting import DETAILS, NAME, events_about
+from tests.appliance.world import PROPOSER, START, finding, propose, report_of
 from tournament_sync.errors import ReportError
-from tournament_sync.inspection.report import InspectionReport, Severity, encode_report
+from tournament_sync.inspection.report import InspectionReport, Severity, encode_report, sorted_findings
 from tournament_sync.tournament.crosscheck import CrossCheck
 
 FOUND = (finding("python-exec", Severity.HIGH), finding("docker-base", Severity.LOW))
@@ -31,7 +36,7 @@ FOUND = (finding("python-exec", Severity.HIGH), finding("docker-base", Severity.
 
 def kept(appliance: Appliance, champion: ChampionRow) -> InspectionReport | None:
     with reading(appliance.engine) as conn:
-        return kept_report(conn, champion.manifest_sha256)
+        return kept_report(conn, champion.manifest_sha256, trust=appliance.home.trust())
 
 
 def test_a_report_comes_back_as_it_was(appliance: Appliance) -> None:
@@ -52,6 +57,31 @@ def test_the_log_has_its_digest_and_counts(appliance: Appliance) -> None:
         "low": 1,
         "info": 0,
     }
+
+
+def test_a_report_is_signed_by_whoever_inspected(appliance: Appliance, champion: ChampionRow) -> None:
+    with reading(appliance.engine) as conn:
+        newest = inspections.newest_inspection(conn, champion.manifest_sha256)
+    assert newest is not None
+    statement, key = open_signed(newest.bundle, appliance.home.trust())
+    assert (statement.predicate_type, key.role) == (CHAMPION_INSPECTION, Role.APPLIANCE)
+    assert statement.subjects[0].sha256 == champion.manifest_sha256
+    assert statement.predicate["report"]["sha256"] == newest.sha256
+
+
+@pytest.mark.parametrize("spoilt", ["bundle", "report", "release"])
+def test_a_report_whose_signature_is_not_of_it_is_none(
+    appliance: Appliance, champion: ChampionRow, spoilt: str
+) -> None:
+    other = report_of(champion.manifest_sha256, findings=FOUND)
+    bundles = {
+        "bundle": b"garbage",
+        "report": sign_report(other, signer=appliance.signer, now=START),
+        "release": champion.release_bundle,
+    }
+    with appliance.engine.begin() as conn:
+        conn.execute(update(tables.inspection).values(bundle=bundles[spoilt]))
+    assert kept(appliance, champion) is None
 
 
 def test_a_champion_is_inspected_once(appliance: Appliance, champion: ChampionRow) -> None:
@@ -114,15 +144,64 @@ def test_a_report_that_says_it_could_not_inspect_is_not_complete(rule: str, comp
 # What the tournament said.
 
 
-def test_the_newest_comparison_counts(appliance: Appliance, champion: ChampionRow) -> None:
-    for findings in (FOUND, FOUND[:1]):
+def test_what_all_comparisons_found_counts(appliance: Appliance, champion: ChampionRow) -> None:
+    """Comparing again with another answer takes nothing back."""
+    for findings in (FOUND[1:], FOUND[:1], ()):
         found = CrossCheck(facts=None, findings=findings)
-        keep_crosscheck(appliance, champion, found, details=DETAILS, actor=PROPOSER)
+        keep_crosscheck(appliance, champion, found, details=DETAILS, source="api.json", actor=PROPOSER)
     with reading(appliance.engine) as conn:
-        assert crosscheck_findings(conn, champion.manifest_sha256) == FOUND[:1]
-    event = events_about(appliance, champion)[-1]
+        assert crosscheck_findings(conn, champion.manifest_sha256) == sorted_findings(list(FOUND))
+    event = events_about(appliance, champion)[-2]
     assert (event.kind, event.detail["findings"]) == (EventKind.CHAMPION_CROSSCHECKED, 1)
     assert event.detail["crosscheck"] == sha256_hex(encode_findings(FOUND[:1]))
+
+
+def test_the_same_finding_of_two_comparisons_is_one(appliance: Appliance, champion: ChampionRow) -> None:
+    for findings in (FOUND, FOUND[:1]):
+        found = CrossCheck(facts=None, findings=findings)
+        keep_crosscheck(appliance, champion, found, details=DETAILS, source="api.json", actor=PROPOSER)
+    with reading(appliance.engine) as conn:
+        assert len(crosscheck_findings(conn, champion.manifest_sha256)) == len(FOUND)
+
+
+@pytest.mark.parametrize(
+    ("source", "logged"),
+    [
+        ("answers/latest.json", "answers/latest.json"),
+        ("https://ada:secret@api.example.org/v1", "https://api.example.org/v1"),
+        ("odd\nname\udcff", "odd\\nname\\udcff"),
+        ("x" * 1000, "x" * 500),
+    ],
+    ids=["file", "password", "unprintable", "long"],
+)
+def test_the_log_has_where_the_answer_is_from(
+    appliance: Appliance, champion: ChampionRow, source: str, logged: str
+) -> None:
+    found = CrossCheck(facts=None, findings=())
+    keep_crosscheck(appliance, champion, found, details=DETAILS, source=source, actor=PROPOSER)
+    assert events_about(appliance, champion)[-1].detail["source"] == logged
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "rules"),
+    [
+        (NAME, OriginKind.GIT, ["tournament-not-compared"]),
+        (NAME, OriginKind.FEED, []),  # its publisher compared, or did not, and says so in the release
+        ("god-text-house", OriginKind.GIT, []),
+    ],
+    ids=["of-a-tournament", "from-a-feed", "of-no-tournament"],
+)
+def test_that_nobody_compared_is_a_finding(
+    appliance: Appliance, name: str, kind: OriginKind, rules: list[str]
+) -> None:
+    champion = propose(appliance, name=name, note="x", kind=kind)
+    with reading(appliance.engine) as conn:
+        found = crosscheck_findings(conn, champion.manifest_sha256)
+    assert [(one.rule, one.severity) for one in found] == [(rule, Severity.MEDIUM) for rule in rules]
+    agreed = CrossCheck(facts=None, findings=())
+    keep_crosscheck(appliance, champion, agreed, details=DETAILS, source="api.json", actor=PROPOSER)
+    with reading(appliance.engine) as conn:
+        assert crosscheck_findings(conn, champion.manifest_sha256) == ()
 
 
 def test_no_comparison_found_nothing(appliance: Appliance, champion: ChampionRow) -> None:
@@ -132,12 +211,12 @@ def test_no_comparison_found_nothing(appliance: Appliance, champion: ChampionRow
 
 def test_a_comparison_that_was_changed_is_told(appliance: Appliance, champion: ChampionRow) -> None:
     found = CrossCheck(facts=None, findings=FOUND)
-    keep_crosscheck(appliance, champion, found, details=DETAILS, actor=PROPOSER)
+    keep_crosscheck(appliance, champion, found, details=DETAILS, source="api.json", actor=PROPOSER)
     with appliance.engine.begin() as conn:
         conn.execute(update(tables.crosscheck).values(findings=b"[]"))
     with (
         reading(appliance.engine) as conn,
-        pytest.raises(ReportError, match="is not the one that was logged"),
+        pytest.raises(ReportError, match="are not those that were logged"),
     ):
         crosscheck_findings(conn, champion.manifest_sha256)
 

@@ -14,14 +14,19 @@ from typing import Any
 
 import pytest
 import uvicorn
+from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from appliance.cli import make_app
-from appliance.cli.output import exit_code_of, printable
+from appliance.cli.output import exit_code_of, one_line, print_facts, print_table, printable
 from appliance.domain import Run, RunState
 from appliance.errors import ApiError, HomeError, NotFoundError, SettingsError, UnauthorizedError
 from appliance.home import create_home
+from appliance.store import defaults
+from appliance.store.defaults import ChampionDefault
 from appliance.tokens import Role
+from tests.appliance.champion_cli import ATTRIBUTION
+from tests.appliance.world import START
 
 Submit = Callable[..., Run]
 ORDER = ["--champion", "c" * 64, "--base-model", "b" * 64, "--dataset", "d" * 64, "--hours", "0.5"]
@@ -110,7 +115,10 @@ def test_list_shows_newest_first_and_how_to_go_on(assay: Callable[..., Any], sub
     for _ in range(3):
         submit()
     done = assay("runs", "list", "--limit", "2")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ID", "run-003", "run-002"]
+    *table, whose = done.stdout.splitlines()
+    assert [line.split()[0] for line in table] == ["ID", "run-003", "run-002"]
+    assert table[1].endswith("god-text-assay-reference")
+    assert whose == f"champions by courtesy of {ATTRIBUTION}"
     assert done.stderr == "more: assay runs list --after run-002\n"
 
 
@@ -119,6 +127,42 @@ def test_show_is_readable(assay: Callable[..., Any], submit: Submit) -> None:
     lines = assay("runs", "show", "run-001").stdout.splitlines()
     assert any(line.split() == ["state", "running"] for line in lines)
     assert any(line.startswith("dataset ") for line in lines)
+    assert any(line.split() == ["champion_name", "god-text-assay-reference"] for line in lines)
+    assert any(line.startswith("attribution ") and line.endswith(ATTRIBUTION) for line in lines)
+
+
+@pytest.mark.parametrize("verb", ["list", "show"])
+def test_json_of_runs_says_whose_champions_they_are(
+    assay: Callable[..., Any], submit: Submit, verb: str
+) -> None:
+    submit()
+    done = assay("runs", verb, *(["run-001"] if verb == "show" else []), "-o", "json")
+    assert json.loads(done.stdout)["attribution"] == ATTRIBUTION
+
+
+def test_a_champion_is_ordered_by_its_name(assay: Callable[..., Any]) -> None:
+    done = assay("runs", "submit", "--champion", "god-text-assay-reference", *ORDER[2:], "-o", "json")
+    run = json.loads(done.stdout)
+    assert (run["order"]["champion"], run["champion_name"]) == ("c" * 64, "god-text-assay-reference")
+
+
+def test_a_champion_that_is_not_here_cannot_be_ordered(assay: Callable[..., Any]) -> None:
+    done = assay("runs", "submit", "--champion", "nobody", *ORDER[2:])
+    assert (done.exit_code, done.stderr) == (1, "assay: no champion named nobody\n")
+
+
+def test_submit_says_which_default_it_took(assay: Callable[..., Any], stocked: Engine) -> None:
+    refused = assay("runs", "submit", *ORDER[2:])
+    assert (refused.exit_code, "wanted the digest of an adopted champion" in refused.stderr) == (1, True)
+    default = ChampionDefault(
+        channel="text", task_type="InstructTextTask", champion="c" * 64, set_by="ada", set_at=START
+    )
+    with stocked.begin() as conn:
+        defaults.put(conn, default)
+    done = assay("runs", "submit", *ORDER[2:])
+    assert (done.exit_code, done.stdout) == (0, "run-002\n")
+    assert "the default for InstructTextTask: god-text-assay-reference  sha256:" + "c" * 64 in done.stderr
+    assert ATTRIBUTION in done.stderr
 
 
 def test_unknown_run_is_refused(assay: Callable[..., Any]) -> None:
@@ -278,3 +322,13 @@ def test_exit_code_tells_who_must_act(error: Exception, code: int) -> None:
 
 def test_control_characters_are_made_visible() -> None:
     assert printable("a\tb\n\x1b]0;x\x07\x9b\u202e") == "a\tb\n\\x1b]0;x\\x07\\x9b\\u202e"
+
+
+def test_what_is_shown_in_a_line_begins_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    forged = "held\nADOPTED by olu\r\u2028\tat once"
+    assert one_line(forged) == "held\\nADOPTED by olu\\r\\u2028\\tat once"
+    print_facts({"reason": forged})
+    print_table(["reason"], [[forged]])
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 3
+    assert not any(line.startswith("ADOPTED") for line in shown)

@@ -49,10 +49,10 @@ def adopt(site: Site) -> None:
 
 def test_list_shows_names_status_and_whose_they_are(site: Site) -> None:
     done = site.assay("champions", "list")
-    head, row = done.stdout.splitlines()
+    head, row, whose = done.stdout.splitlines()
     assert head.split() == ["NAME", "CHANNEL", "CONTRACT_EPOCH", "STATUS", "PROPOSED_BY", "MANIFEST_SHA256"]
     assert row.split() == [NAME, "text", "E4", "proposed", PROPOSER, row_of(site).manifest_sha256]
-    assert ATTRIBUTION in done.stderr
+    assert whose == f"champions by courtesy of {ATTRIBUTION}"
 
 
 def test_list_as_json_is_what_the_api_says(site: Site) -> None:
@@ -97,6 +97,25 @@ def test_show_has_on_one_screen_what_an_officer_asks(site: Site) -> None:
     ):
         assert wanted in shown, wanted
     assert len(shown.splitlines()) < 40
+
+
+def test_show_lets_no_reason_look_like_a_line_of_its_own(site: Site) -> None:
+    forged = "wait\n\ngod-text-reference  ADOPTED by olu\n  PUBLISHER gradients-official"
+    before = site.assay("champions", "show", NAME).stdout.splitlines()
+    assert site.assay("champions", "hold", NAME, "--as", PROPOSER, "--reason", forged).exit_code == 0
+    after = site.assay("champions", "show", NAME).stdout.splitlines()
+    assert [line for line in after if line.startswith((f"{NAME}  ADOPTED", "  PUBLISHER"))] == []
+    assert len(after) == len(before) + 2  # why it is held, and who held it
+    assert "  because: wait\\n\\ngod-text-reference  ADOPTED by olu" in "\n".join(after)
+
+
+def test_a_digest_is_a_champion_of_this_home_wherever_one_is_named(site: Site) -> None:
+    digest = json.loads(site.assay("champions", "show", NAME, "-o", "json").stdout)["champion"][
+        "manifest_sha256"
+    ]
+    by_name, by_digest = (site.assay("champions", "inspect", named) for named in (NAME, digest))
+    assert by_digest.exit_code == 0, by_digest.stderr
+    assert by_digest.stdout == by_name.stdout
 
 
 def test_show_by_digest_is_the_same(site: Site) -> None:
@@ -173,8 +192,50 @@ def test_adopting_without_approval_is_refused_with_the_rule(site: Site) -> None:
     done = site.assay("champions", "adopt", NAME, "--as", PROPOSER, "-o", "json")
     assert done.exit_code == 1
     assert json.loads(done.stdout)["adopted"] is False
-    assert "is refused: four-eyes: found approval_count = 0" in done.stderr
+    assert "refused  four-eyes: found approval_count = 0" in done.stderr
+    assert done.stderr.endswith(f"{NAME} is refused by 1 rule\n")
     assert status_of(site) == "refused"
+
+
+def test_a_refusal_has_a_line_a_rule_and_names_what_is_high_only(site: Site) -> None:
+    found = (finding("python-exec", Severity.HIGH), finding("table-of-models", Severity.INFO))
+    with site.opened() as appliance:
+        propose(appliance, name="risky", note="x", findings=found)
+    done = site.assay("champions", "adopt", "risky", "--as", PROPOSER, "-o", "json")
+    four_eyes, two, last = done.stderr.splitlines()
+    assert four_eyes.startswith("refused  four-eyes: ")
+    assert two.startswith("refused  high-findings-need-two: ")
+    assert "findings = python-exec; wanted" in two
+    assert last == "assay: risky is refused by 2 rules"
+    assert any("table-of-models" in reason for reason in json.loads(done.stdout)["reasons"])
+
+
+def test_what_was_decided_is_told_to_programs(site: Site) -> None:
+    manifest = row_of(site).manifest_sha256
+
+    def answer(*words: str) -> Any:
+        done = site.assay("champions", *words, "-o", "json")
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)
+
+    assert answer("approve", NAME, *SAID) == {"champion": NAME, "approver": APPROVER, "state": "approved"}
+    answer("adopt", NAME, "--as", PROPOSER)
+    named = {"champion": NAME, "manifest_sha256": manifest}
+    stopped: dict[str, list[str]] = {"will_not_start": [], "being_ended": []}
+    assert answer("hold", NAME, *DECIDED) == {**named, "state": "held", **stopped}
+    assert answer("unhold", NAME, *DECIDED) == {**named, "state": "adopted"}
+    assert answer("revoke", NAME, *DECIDED) == {**named, "state": "revoked", **stopped, "models": []}
+
+
+def test_an_unknown_task_type_is_told_with_those_that_there_are(site: Site) -> None:
+    adopt(site)
+    done = site.assay("champions", "default", NAME, "--task-type", "Poetry", "--as", PROPOSER)
+    assert (done.exit_code, "; wanted InstructTextTask or DpoTask or " in done.stderr) == (1, True)
+
+
+def test_defaults_say_whose_work_they_are(site: Site) -> None:
+    assert site.assay("champions", "default").stdout.endswith(f"champions by courtesy of {ATTRIBUTION}\n")
+    assert json.loads(site.assay("champions", "default", "-o", "json").stdout)["attribution"] == ATTRIBUTION
 
 
 def test_approving_ones_own_proposal_is_refused(site: Site) -> None:

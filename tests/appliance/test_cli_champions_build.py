@@ -166,3 +166,14 @@ def test_what_is_no_image_is_not_loaded(tmp_path: Path, content: bytes | None) -
         (tmp_path / "image.tar").write_bytes(content)
     done = site.assay("champions", "load", "god-text-reference", "--archive", str(tmp_path / "image.tar"))
     assert (done.exit_code, done.stdout) == (1, "")
+
+
+def test_the_image_of_a_revoked_champion_is_not_loaded(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    archive = make_archive(tmp_path, site.publisher())
+    assert site.assay("champions", "import", str(archive), "--as", PROPOSER).exit_code == 0
+    gone = site.assay("champions", "revoke", NAME, "--as", PROPOSER, "--reason", "reads the evaluator")
+    assert gone.exit_code == 0, gone.stderr
+    image = write_image(tmp_path / "image.tar", [tar_of({"a": b"content"})])
+    done = site.assay("champions", "load", NAME, "--archive", str(image))
+    assert (done.exit_code, f"{NAME} was revoked" in done.stderr, done.stdout) == (1, True, "")

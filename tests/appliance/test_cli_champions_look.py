@@ -22,7 +22,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)
 
 
-def commit_all(tree: Path) -> str:
+def commit_all(tree: Path, *, author: str = "op <op@example.invalid>") -> str:
     def git(*arguments: str) -> str:
         who = ["-c", "user.name=op", "-c", "user.email=op@example.invalid"]
         done = subprocess.run(["git", *who, *arguments], cwd=tree, capture_output=True, text=True, check=True)
@@ -30,7 +30,14 @@ def commit_all(tree: Path) -> str:
 
     git("init", "--quiet", "--initial-branch=main")
     git("add", ".")
-    git("commit", "--quiet", "--message", "Tournament winner repository - Commit: 0a1b2c3d")
+    git(
+        "commit",
+        "--quiet",
+        "--author",
+        author,
+        "--message",
+        "Tournament winner repository - Commit: 0a1b2c3d",
+    )
     return git("rev-parse", "HEAD")
 
 
@@ -39,8 +46,8 @@ def test_a_folder_is_inspected_and_nothing_is_left(tmp_path: Path) -> None:
     done = assay("champions", "inspect", str(tree))
     assert done.exit_code == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0] == ["taken", "from", "tree"]
-    assert [line[0] for line in lines[1:4]] == ["commit", "git", "manifest"]
+    assert lines[0] == ["taken", "from", str(tree)]
+    assert [line[0] for line in lines[1:3]] == ["git", "manifest"]  # a commit of it exists nowhere
     assert "Champion of Gradients.io (https://gradients.io)" in done.stdout
     assert list((tmp_path / "scratch").iterdir()) == []
     assert not (tmp_path / "none").exists()
@@ -68,6 +75,39 @@ def test_a_repository_is_inspected_at_a_commit(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert commit in done.stdout
     assert "competed as  0a1b2c3d" in done.stdout
+    for said in (
+        "author       op <op@example.invalid>",
+        "committer    op <op@example.invalid>",
+        "message      Tournament winner repository - Commit: 0a1b2c3d",
+    ):
+        assert f"{said}  (a claim of the repository)" in done.stdout
+
+
+def test_a_commit_cannot_forge_a_line(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    commit = commit_all(tree, author="x\x1b[2J\ttaken from: nowhere <x@example.invalid>")
+    shown = assay("champions", "inspect", f"{tree}@{commit}").stdout
+    assert "author       x\\x1b[2J taken from: nowhere <x@example.invalid>" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_relative_repository_is_named_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = make_tree(tmp_path)
+    commit = commit_all(tree)
+    monkeypatch.chdir(tmp_path)
+    for what in (f"./{tree.name}@{commit}", f"file://{tree}@{commit}"):
+        shown = assay("champions", "inspect", what).stdout
+        assert str(tree) in shown.splitlines()[0]
+
+
+def test_all_shortens_no_list(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    (tree / "get.sh").write_text("".join(f"pip install package-{number}\n" for number in range(30)))
+    short, whole = (assay("champions", "inspect", str(tree), *words).stdout for words in ((), ("--all",)))
+    assert "pip package-29 " not in short and "pip package-29 " in whole
+    assert "more\n" in short and " more\n" not in whole
 
 
 def test_the_same_files_are_the_same_from_folder_archive_and_git(tmp_path: Path) -> None:
@@ -95,12 +135,26 @@ def test_what_cannot_be_looked_at_is_told(tmp_path: Path, what: str, code: int, 
     assert said in done.stderr
 
 
-def test_a_folder_with_a_link_is_refused(tmp_path: Path) -> None:
+def test_a_link_in_a_folder_is_a_finding_and_is_not_followed(tmp_path: Path) -> None:
     tree = make_tree(tmp_path)
     (tree / "link").symlink_to("/etc/passwd")
-    done = assay("champions", "inspect", str(tree))
-    assert (done.exit_code, "'link' is a symbolic link" in done.stderr) == (1, True)
+    done = assay("champions", "inspect", str(tree), "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    (found,) = [one for one in parse_report(done.stdout_bytes).findings if one.rule == "link-left-out"]
+    assert (found.file, found.found) == ("link", "→ /etc/passwd")
+    assert assay("champions", "diff", str(tree), str(tree)).exit_code == 0
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["inspect", "build"])
+def test_a_repository_that_is_given_as_a_folder_is_told_with_its_head(tmp_path: Path, verb: str) -> None:
+    tree = make_tree(tmp_path)
+    head = commit_all(tree)
+    done = assay(
+        "champions", verb, str(tree), *(["--into", str(tmp_path / "built")] if verb == "build" else [])
+    )
+    told = f"{tree} is git: give {tree}@COMMIT; its HEAD is {head}"
+    assert (done.exit_code, told in done.stderr) == (1, True)
 
 
 def test_a_word_is_a_name_even_if_a_folder_is_called_so(
@@ -114,7 +168,7 @@ def test_a_word_is_a_name_even_if_a_folder_is_called_so(
     monkeypatch.chdir(tmp_path / "here")
     by_name = site.assay("champions", "inspect", "god-text-reference")
     assert f"taken from  home {site.home}" in by_name.stdout
-    assert "taken from  tree" in assay("champions", "inspect", "./god-text-reference").stdout
+    assert "taken from  ./god-text-reference" in assay("champions", "inspect", "./god-text-reference").stdout
 
 
 def test_a_champion_of_this_home_is_inspected_if_nobody_did(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+import subprocess
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -9,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from appliance.ports import SystemClock
 from attestation.bundle import parse_bundle
 from attestation.statement import parse_statement
 from tests.appliance.champion_cli import Site, assay, make_archive, make_key, make_site, make_tree
-from tests.appliance.world import PROPOSER
+from tests.appliance.world import PROPOSER, PUBLISHER
 from tests.tournament_sync.images import tar_of, write_image
 from tests.tournament_sync.tournament_server import ORIGIN, REPOSITORY, TRAINED, WINNER, details, participant
 from tournament_sync.champion import ImagePin
@@ -99,8 +102,49 @@ def test_an_archive_is_released_already(feed: Path, tmp_path: Path, words: tuple
 
 def test_a_folder_without_a_publishers_key_is_refused(feed: Path, tmp_path: Path) -> None:
     done = run(feed, "add", str(make_tree(tmp_path)))
-    assert done.exit_code == 1
+    assert (done.exit_code, "is no archive" in done.stderr, "--sign-with KEY" in done.stderr) == (
+        1,
+        True,
+        True,
+    )
     assert listed(feed, tmp_path) == {}
+
+
+def test_a_link_in_a_folder_is_released_only_without_it_by_name(feed: Path, tmp_path: Path) -> None:
+    make_key(tmp_path / "publisher.pem")
+    tree = make_tree(tmp_path)
+    (tree / "link").symlink_to("run.sh")
+    words = ("add", str(tree), *FACTS, "--sign-with", str(tmp_path / "publisher.pem"))
+    refused = run(feed, *words)
+    assert (refused.exit_code, "'link' is a symbolic link" in refused.stderr) == (1, True)
+    assert "--leave-out link" in refused.stderr
+    done = run(feed, *words, "--leave-out", "link", "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout) == {"target": f"text/{NAME}.champion.tar", "state": "listed"}
+    assert release_of(feed, tmp_path)["links"] == [{"name": "link", "target": "run.sh"}]
+
+
+def test_changes_of_a_feed_are_told_to_programs(feed: Path, tmp_path: Path) -> None:
+    assert add_tree(feed, tmp_path).exit_code == 0
+    revoked = run(feed, "revoke", NAME, "--reason", "reads rows", "-o", "json")
+    assert json.loads(revoked.stdout) == {"champion": NAME, "state": "revoked"}
+    refreshed = run(feed, "refresh", "-o", "json")
+    assert json.loads(refreshed.stdout) == {"feed": str(feed), "state": "refreshed"}
+    rotated = json.loads(run(feed, "rotate", "--role", "timestamp", "-o", "json").stdout)
+    assert (rotated["role"], len(rotated["key"])) == ("timestamp", 64)
+    other = ("feed", "init", str(tmp_path / "b"), "--keys", str(tmp_path / "b-keys"), "-o", "json")
+    made = json.loads(assay(*other).stdout)
+    root = tmp_path / "b-keys" / "root.json"
+    assert (made["root"], made["sha256"]) == (str(root), hashlib.sha256(root.read_bytes()).hexdigest())
+
+
+def test_an_expired_feed_is_refreshed_before_it_is_exported(tmp_path: Path) -> None:
+    old, keys = tmp_path / "old", tmp_path / "old-keys"
+    init_feed(old, keys=keys, now=SystemClock().now() - timedelta(days=100))
+    done = assay("feed", "export", str(old), "--into", str(tmp_path / "stick"))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"first `assay feed refresh {old} --keys DIR`" in done.stderr
+    assert "break the glass" not in done.stderr
 
 
 def test_a_key_that_others_can_read_is_refused_before_anything_is_fetched(feed: Path, tmp_path: Path) -> None:
@@ -137,6 +181,18 @@ def test_a_name_after_no_tournament_cannot_be_compared(feed: Path, tmp_path: Pat
     answer = saved_answer(tmp_path)
     done = run(feed, "add", str(make_tree(tmp_path)), *words, "--tournament", answer)
     assert (done.exit_code, "does not say of which tournament" in done.stderr) == (1, True)
+
+
+def commit_all(tree: Path) -> str:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=op", "-c", "user.email=op@example.invalid")
+        done = subprocess.run(["git", *who, *words], cwd=tree, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet", "--initial-branch=main")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "Tournament winner repository - Commit: 0a1b2c3d")
+    return git("rev-parse", "HEAD")
 
 
 # Images.
@@ -268,6 +324,28 @@ def test_what_is_no_feed_is_refused(tmp_path: Path, words: tuple[str, ...]) -> N
 
 
 # The whole way.
+
+
+def test_a_commit_without_its_links_goes_through_a_feed_and_out_again(feed: Path, tmp_path: Path) -> None:
+    site, tree = make_site(tmp_path), make_tree(tmp_path)
+    (tree / "artifacts").symlink_to("/workspace/artifacts")
+    commit = commit_all(tree)
+    (key,) = (site.home / "keys").rglob(f"{PUBLISHER}*.pem")
+    shutil.copy2(key, tmp_path / "publisher.pem")
+    words = (f"{tree}@{commit}", *FACTS, "--sign-with", str(tmp_path / "publisher.pem"))
+    refused = run(feed, "add", *words)
+    assert (refused.exit_code, "'artifacts' is a symbolic link" in refused.stderr) == (1, True)
+    added = run(feed, "add", *words, "--leave-out", "artifacts")
+    assert added.exit_code == 0, added.stderr
+    root = ("--root", str(tmp_path / "keys" / "root.json"))
+    synced = site.assay("champions", "sync", str(feed), "--as", PROPOSER, *root)
+    assert synced.exit_code == 0, synced.stderr
+    out = tmp_path / "again.champion.tar"
+    exported = site.assay("champions", "export", NAME, "--into", str(out))
+    assert exported.exit_code == 0, exported.stderr
+    (published,) = (feed / "targets" / "text").glob("*.champion.tar")
+    assert out.read_bytes() == published.read_bytes()
+    assert release_of(feed, tmp_path)["links"] == [{"name": "artifacts", "target": "/workspace/artifacts"}]
 
 
 def test_a_site_takes_a_champion_over_http_and_loses_it_again(feed: Path, tmp_path: Path) -> None:

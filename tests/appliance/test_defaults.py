@@ -4,7 +4,7 @@ import pytest
 
 from appliance.adoption import hold, revoke
 from appliance.assembly import Appliance
-from appliance.champion_report import record_report
+from appliance.champion_report import record_report, sign_report
 from appliance.defaults import CHANNEL_OF_TASK, default_for, set_default
 from appliance.errors import ConflictError, HomeError, InvalidOrderError
 from appliance.orders import check_order, resolve_champion
@@ -77,7 +77,7 @@ def test_a_default_that_may_not_run_any_more_is_refused_and_not_replaced(
     with reading(world.appliance.engine) as conn:
         assert resolve_champion(conn, None, task_type=TASK) == adopted.manifest_sha256
         with pytest.raises(InvalidOrderError, match="it phones home"):
-            check_order(conn, world.order, submitter=SUBMITTER)
+            check_order(conn, world.order, submitter=SUBMITTER, trust=world.appliance.home.trust())
 
 
 @pytest.mark.parametrize("decide_so", [hold, revoke], ids=["held", "revoked"])
@@ -125,7 +125,8 @@ def test_a_champion_that_cannot_do_the_task_is_refused(
     )
     with world.appliance.engine.begin() as conn:
         report = report_of(adopted.manifest_sha256, capabilities=(row,))
-        record_report(conn, report, actor=PROPOSER, at=START)
+        bundle = sign_report(report, signer=world.appliance.signer, now=START)
+        record_report(conn, report, bundle=bundle, actor=PROPOSER, at=START)
     if is_taken:
         set_it(world.appliance, adopted, task="DpoTask")
     else:

@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 
 from appliance.adoption import adopt
 from appliance.assembly import Appliance
-from appliance.champion_report import keep_crosscheck
+from appliance.champion_report import keep_crosscheck, sign_report
 from appliance.facts import gather_facts
 from appliance.home import add_person
 from appliance.people import intake_signer
@@ -70,7 +70,7 @@ def test_the_decision_flips_when_the_stored_tree_changes_and_back(
     script.write_bytes(before + b"\n")
     assert refused_rules(adopt(appliance, champion, actor=PROPOSER)) == ["tree-pinned"]
     with appliance.engine.connect() as conn:
-        assert champions.admitted(conn, champion.manifest_sha256) is None
+        assert champions.admitted(conn, champion.manifest_sha256, trust=appliance.home.trust()) is None
     script.write_bytes(before)
     assert adopt(appliance, champion, actor=PROPOSER).allowed
 
@@ -192,7 +192,10 @@ def test_a_report_of_another_tree_is_none(appliance: Appliance) -> None:
         detail={"report": sha256_hex(other)},
     )
     with appliance.engine.begin() as conn:
-        inspections.add_inspection(conn, champion.manifest_sha256, report=other, inspected_at=START)
+        bundle = sign_report(report_of("0" * 64), signer=appliance.signer, now=START)
+        inspections.add_inspection(
+            conn, champion.manifest_sha256, report=other, bundle=bundle, inspected_at=START
+        )
         enqueue(conn, logged)
     assert facts_of(appliance, champion)["inspected"] is False
 
@@ -201,11 +204,20 @@ def test_a_disagreement_with_the_tournament_counts_as_a_finding(
     appliance: Appliance, champion: ChampionRow
 ) -> None:
     found = CrossCheck(facts=None, findings=(finding("tournament-commit", Severity.HIGH),))
-    keep_crosscheck(appliance, champion, found, details=DETAILS, actor=PROPOSER)
+    keep_crosscheck(appliance, champion, found, details=DETAILS, source="api.json", actor=PROPOSER)
     facts = facts_of(appliance, champion)
     assert (facts["findings"], facts["high_findings"]) == (["tournament-commit"], 1)
-    keep_crosscheck(appliance, champion, CrossCheck(facts=None, findings=()), details=DETAILS, actor=PROPOSER)
-    assert facts_of(appliance, champion)["findings"] == []
+    keep_crosscheck(
+        appliance,
+        champion,
+        CrossCheck(facts=None, findings=()),
+        details=DETAILS,
+        source="api.json",
+        actor=PROPOSER,
+    )
+    assert facts_of(appliance, champion)["findings"] == [
+        "tournament-commit"
+    ]  # another answer takes none back
 
 
 @pytest.mark.parametrize("is_deleted", [True, False], ids=["deleted", "changed"])
@@ -213,7 +225,7 @@ def test_a_disagreement_that_somebody_took_away_is_noticed(
     appliance: Appliance, champion: ChampionRow, is_deleted: bool
 ) -> None:
     found = CrossCheck(facts=None, findings=(finding("tournament-commit", Severity.HIGH),))
-    keep_crosscheck(appliance, champion, found, details=DETAILS, actor=PROPOSER)
+    keep_crosscheck(appliance, champion, found, details=DETAILS, source="api.json", actor=PROPOSER)
     with appliance.engine.begin() as conn:
         conn.execute(
             delete(tables.crosscheck) if is_deleted else update(tables.crosscheck).values(findings=b"[]")
@@ -246,6 +258,16 @@ def test_a_keyless_identity_that_was_not_logged_when_it_was_taken_is_none(
 ) -> None:
     with appliance.engine.begin() as conn:
         conn.execute(update(tables.champion_origin).values(keyless_identity="release@example.org"))
+    assert facts_of(appliance, champion)["keyless_identity"] == ""
+    again = Event(
+        kind=EventKind.CHAMPION_SYNCED,
+        subject=champion.manifest_sha256,
+        actor=PROPOSER,
+        at=START,
+        detail={"name": champion.name, "origin": "feed", "keyless": "release@example.org"},
+    )
+    with appliance.engine.begin() as conn:
+        enqueue(conn, again)  # the log takes it; it was not there when the champion was taken
     assert facts_of(appliance, champion)["keyless_identity"] == ""
 
 

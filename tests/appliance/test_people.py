@@ -15,6 +15,8 @@ from appliance.store.engine import reading
 from attestation.errors import MalformedError
 from attestation.trust import Role
 from audit.store import events_of
+from tests.appliance.vetting import change_key
+from tests.appliance.world import START
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,10 +58,47 @@ def test_nobody_gets_the_appliances_role(appliance: Appliance) -> None:
         people.add(appliance, name="mallory", role=Role.APPLIANCE, actor="ada")
 
 
-def test_one_key_has_one_role(appliance: Appliance) -> None:
+def test_one_key_is_one_person_s(appliance: Appliance) -> None:
     people.add(appliance, name="olu", role=Role.APPROVER, actor="ada")
+    pem = appliance.home.person_signer("olu").public_pem
     with pytest.raises(HomeError, match="that key is olu's as approver"):
-        people.add(appliance, name="olu", role=Role.PUBLISHER, actor="ada")
+        people.trust(
+            appliance, name="eve", role=Role.PUBLISHER, public_pem=pem, valid_from=START, actor="ada"
+        )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(Role.APPROVER, Role.PUBLISHER), (Role.PUBLISHER, Role.APPROVER)]
+)
+def test_one_name_has_one_role_whatever_the_key(
+    appliance: Appliance, public_pem: bytes, first: Role, second: Role
+) -> None:
+    people.add(appliance, name="mal", role=first, actor="ada")
+    for trusting in (
+        lambda: people.add(appliance, name="mal", role=second, actor="ada"),
+        lambda: people.trust(
+            appliance, name="mal", role=second, public_pem=public_pem, valid_from=START, actor="ada"
+        ),
+    ):
+        with pytest.raises(HomeError, match=f"mal is trusted as {first}: one person, one role"):
+            trusting()
+    assert [key.role for key in appliance.home.trust().keys if key.name == "mal"] == [first]
+
+
+def test_a_name_whose_key_was_revoked_gets_no_other_role(appliance: Appliance) -> None:
+    people.add(appliance, name="mal", role=Role.PUBLISHER, actor="ada")
+    change_key(appliance, "mal", revoked_at=START)
+    with pytest.raises(HomeError, match="mal is trusted as publisher"):
+        people.add(appliance, name="mal", role=Role.APPROVER, actor="ada")
+
+
+def test_a_person_who_is_refused_gets_no_key(appliance: Appliance, public_pem: bytes) -> None:
+    people.trust(
+        appliance, name="mal", role=Role.PUBLISHER, public_pem=public_pem, valid_from=START, actor="ada"
+    )
+    with pytest.raises(HomeError, match="mal is trusted as publisher"):
+        people.add(appliance, name="mal", role=Role.APPROVER, actor="ada")
+    assert not (appliance.home.keys_dir / "mal.pem").exists()
 
 
 def test_what_is_no_public_key_is_refused(appliance: Appliance) -> None:
@@ -70,5 +109,7 @@ def test_what_is_no_public_key_is_refused(appliance: Appliance) -> None:
 
 
 def test_person_without_a_key_here_is_told_how_to_get_one(appliance: Appliance) -> None:
-    with pytest.raises(HomeError, match="bob has no signing key in this home"):
+    with pytest.raises(
+        HomeError, match="bob has no signing key in this home; `assay people add bob --role approver`"
+    ):
         appliance.home.person_signer("bob")

@@ -7,9 +7,13 @@ from sqlalchemy import text
 
 from appliance.adoption import hold, release_hold, revoke
 from appliance.domain import RunState
-from appliance.store import champions
+from appliance.store import champions, decisions
 from appliance.store.champions import ChampionRow
+from appliance.store.decisions import ChampionDecision, DecisionKind
 from appliance.store.engine import reading
+from attestation.digest import sha256_hex
+from audit.event import Event, EventKind
+from audit.store import enqueue
 from tests.appliance.test_pipeline import bring_to
 from tests.appliance.world import World
 
@@ -172,3 +176,69 @@ def test_a_hold_released_in_the_rows_alone_stops_still(world: World, tamper: Tam
     hold(world.appliance, the_champion(world), actor="cleo", reason="wait")
     tamper("UPDATE champion_decision SET decision = 'released'")
     assert world.settle().state is RunState.FAILED
+
+
+def forge_release(world: World, tamper: Tamper, bundle: bytes) -> None:
+    """A row and a waiting event that end the hold: what whoever reaches the database can write."""
+    champion, now = the_champion(world), world.clock.now()
+    forged = ChampionDecision(
+        champion=champion.manifest_sha256,
+        tree=champion.tree,
+        name=champion.name,
+        decision=DecisionKind.RELEASED,
+        reason="go",
+        bundle=bundle,
+        decided_by="cleo",
+        decided_at=now,
+    )
+    event = Event(
+        kind=EventKind.CHAMPION_RELEASED,
+        subject=champion.manifest_sha256,
+        actor="cleo",
+        at=now,
+        detail={"decision": sha256_hex(bundle), "name": champion.name, "reason": "go", "tree": champion.tree},
+    )
+    with world.ports.engine.begin() as conn:
+        decisions.add(conn, forged)
+        enqueue(conn, event)
+    world.ports.log.sequence(now)
+    assert world.fsck() == ()  # the log takes what waits in the outbox, and signs it
+
+
+def test_a_placed_run_is_not_started_for_a_release_that_nobody_signed(world: World, tamper: Tamper) -> None:
+    bring_to(world, RunState.PLACED)
+    hold(world.appliance, the_champion(world), actor="cleo", reason="wait")
+    forge_release(world, tamper, b"garbage")
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "was held by cleo" in (run.reason or "")
+    assert world.launcher.poll(run.id) is None
+
+
+def test_a_placed_run_is_not_started_for_an_earlier_release_that_is_written_again(
+    world: World, tamper: Tamper
+) -> None:
+    bring_to(world, RunState.PLACED)
+    champion = the_champion(world)
+    hold(world.appliance, champion, actor="cleo", reason="wait")
+    release_hold(world.appliance, champion, actor="cleo", reason="go")
+    with reading(world.ports.engine) as conn:
+        earlier = decisions.decisions_about(conn, champion.manifest_sha256)[-1]
+    hold(world.appliance, champion, actor="cleo", reason="wait again")
+    world.ports.log.sequence(world.clock.now())
+    forge_release(world, tamper, earlier.bundle)
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "wait again" in (run.reason or "")
+
+
+@pytest.mark.parametrize("state", [RunState.SUBMITTED, RunState.EVALUATED])
+def test_a_champion_whose_proposer_was_changed_neither_starts_nor_is_signed_for(
+    world: World, tamper: Tamper, state: RunState
+) -> None:
+    bring_to(world, state)
+    tamper("UPDATE champion SET proposed_by = 'nobody'")
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "proposed by nobody, the log says ada" in (run.reason or "")
+    assert "claim:signed" not in world.kinds()

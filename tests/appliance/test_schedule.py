@@ -1,13 +1,17 @@
 """Sources take their turns: each when it is due, less often while it fails, and none at the cost of another."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from appliance.adoption import ChampionState, status_of
 from appliance.assembly import Appliance
 from appliance.errors import ConflictError, HomeError, InvalidOrderError, NotFoundError
+from appliance.feed_places import pinned_root
+from appliance.feeds import sync_by_hand
 from appliance.schedule import (
     JITTER_FRACTION,
     MAX_WAIT_S,
@@ -21,10 +25,12 @@ from appliance.store import sources
 from appliance.store.engine import reading
 from appliance.store.sources import SyncSource
 from appliance.syncing import champion_named
+from attestation.digest import sha256_hex
 from audit.event import Event
 from audit.store import events_of
 from tests.appliance.archives import FIRST, Stall, release
 from tests.appliance.world import PROPOSER, START, FixedClock
+from tournament_sync.errors import SourceUnavailableError
 from tournament_sync.feed.publisher import add_release, init_feed, revoke_release
 from tournament_sync.source import Source
 
@@ -172,8 +178,49 @@ def test_adding_and_removing_are_logged(appliance: Appliance) -> None:
 def test_a_location_is_there_once(appliance: Appliance) -> None:
     schedule_one(appliance)
     with pytest.raises(ConflictError, match="is synced already"):
-        schedule_one(appliance, root=b"another root")
+        schedule_one(appliance)
     assert len(events(appliance)) == 1
+
+
+@pytest.mark.parametrize("location", [LOCATION, f"{LOCATION}/"])
+def test_another_root_for_a_scheduled_feed_is_refused_and_the_pinned_one_stays(
+    appliance: Appliance, location: str
+) -> None:
+    source = schedule_one(appliance)
+    kept, given = source.root_sha256, sha256_hex(b"evil")
+    told = f"another root is kept for {LOCATION}: sha256:{kept}, given was sha256:{given}"
+    with pytest.raises(ConflictError, match=told):
+        schedule_one(appliance, location, root=b"evil")
+    assert open_feed(appliance, source).root_sha256 == source.root_sha256
+    assert len(events(appliance)) == 1
+
+
+def test_another_root_for_a_feed_that_was_synced_by_hand_is_refused(appliance: Appliance, feed: Path) -> None:
+    root = (feed.parent / "keys" / "root.json").read_bytes()
+    sync_by_hand(appliance, str(feed), actor=PROPOSER, root=root)
+    with pytest.raises(
+        ConflictError, match=f"sha256:{sha256_hex(root)}, given was sha256:{sha256_hex(b'evil')}"
+    ):
+        schedule_one(appliance, str(feed), root=b"evil")
+    assert due(appliance) == []
+    sync_by_hand(appliance, str(feed), actor=PROPOSER)
+
+
+def test_a_wrong_root_is_taken_back_by_removing_its_source(appliance: Appliance) -> None:
+    schedule_one(appliance, root=b"a slip")
+    remove_source(appliance, f"{LOCATION}/", actor="cleo")
+    assert schedule_one(appliance).root_sha256 == sha256_hex(b"root")
+
+
+@pytest.mark.parametrize("table", ["sync_source", "log_outbox"])
+def test_a_source_that_cannot_be_recorded_pins_nothing(appliance: Appliance, table: str) -> None:
+    with appliance.engine.begin() as conn:
+        full = f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        conn.execute(text(full))
+    with pytest.raises(ConflictError):
+        schedule_one(appliance)
+    with reading(appliance.engine) as conn:
+        assert pinned_root(conn, appliance.home, LOCATION) is None
 
 
 def test_what_is_not_there_cannot_be_removed(appliance: Appliance) -> None:
@@ -186,6 +233,8 @@ def test_what_is_not_there_cannot_be_removed(appliance: Appliance) -> None:
     [
         ({"location": "feed"}, "is no feed"),
         ({"location": "ftp://example.org"}, "is no feed"),
+        ({"location": "https://ada:s3cret@feed.example.org"}, "carries a user or password"),
+        ({"location": "https://feed.example.org/?token=s3cret"}, "carries a query"),
         ({"location": "/" + "x" * 500}, "is no feed"),
         ({"interval_s": 59}, "an interval of 59 s"),
         ({"interval_s": 31 * 86_400}, "an interval of"),
@@ -216,6 +265,35 @@ def test_a_pinned_root_that_was_changed_is_not_used(appliance: Appliance, is_gon
 # A real feed.
 
 
+def older_stick(feed: Path) -> Path:
+    """The feed as it is now, carried away before its champion is revoked."""
+    stick = feed.with_name("stick")
+    shutil.copytree(feed, stick)
+    revoke_release(feed, keys=feed.parent / "keys", name=FIRST, reason="it phones home", now=START)
+    return stick
+
+
+def test_an_older_stick_is_refused_by_hand_of_a_feed_that_is_synced_on_schedule(
+    appliance: Appliance, feed: Path
+) -> None:
+    stick, root = older_stick(feed), (feed.parent / "keys" / "root.json").read_bytes()
+    schedule_one(appliance, str(feed), root=root)
+    (done,) = run_due(appliance, START, lambda: 0.5)
+    assert done.report is not None, done.result
+    with pytest.raises(SourceUnavailableError, match="rollback"):
+        sync_by_hand(appliance, str(stick), actor=PROPOSER, root=root)
+
+
+def test_an_older_place_is_refused_on_schedule_of_a_feed_that_was_synced_by_hand(
+    appliance: Appliance, feed: Path
+) -> None:
+    stick, root = older_stick(feed), (feed.parent / "keys" / "root.json").read_bytes()
+    sync_by_hand(appliance, str(feed), actor=PROPOSER, root=root)
+    schedule_one(appliance, str(stick), root=root)
+    (done,) = run_due(appliance, START, lambda: 0.5)
+    assert "rollback" in done.result
+
+
 @pytest.fixture
 def feed(appliance: Appliance, tmp_path: Path) -> Path:
     init_feed(tmp_path / "feed", keys=tmp_path / "keys", now=START)
@@ -240,9 +318,9 @@ def test_a_feed_is_synced_and_its_revocation_too(appliance: Appliance, feed: Pat
     wait(appliance, HOUR_S)
     revoke_release(feed, keys=keys, name=FIRST, reason="it phones home", now=appliance.clock.now())
     (second,) = run_due(appliance, appliance.clock.now(), lambda: 0.5)
-    assert second.result == "0 new, 0 known, 0 refused"
+    assert second.result == "0 new, 0 known, 0 refused, 1 revoked"
     with reading(appliance.engine) as conn:
-        status = status_of(conn, champion)
+        status = status_of(conn, champion, trust=appliance.home.trust())
     assert status.state is ChampionState.REVOKED
     assert "it phones home" in status.reasons[0]
 

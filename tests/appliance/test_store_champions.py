@@ -9,6 +9,7 @@ from appliance.domain import Run
 from appliance.errors import ConflictError, NotFoundError
 from appliance.store import artifacts, champions, claims
 from appliance.store.artifacts import Artifact, ArtifactKind
+from tests.appliance.vetting import NOBODY
 
 NOW = datetime(2026, 11, 21, 3, 0, 0, tzinfo=UTC)
 CHAMPION, MODEL = "c" * 64, "b" * 64
@@ -16,7 +17,7 @@ CHAMPION, MODEL = "c" * 64, "b" * 64
 
 def test_admitted_champion_carries_every_bundle(stocked: Engine) -> None:
     with stocked.connect() as conn:
-        admitted = champions.admitted(conn, CHAMPION)
+        admitted = champions.admitted(conn, CHAMPION, trust=NOBODY)
     assert admitted is not None
     assert admitted.release_bundle == b"release"
     assert admitted.approval_bundles == (b"approval",)
@@ -27,7 +28,7 @@ def test_the_newest_decision_counts(stocked: Engine) -> None:
     with stocked.begin() as conn:
         refuse(conn)
         decision = champions.newest_decision(conn, CHAMPION)
-        assert champions.admitted(conn, CHAMPION) is None
+        assert champions.admitted(conn, CHAMPION, trust=NOBODY) is None
     assert decision is not None
     assert decision.reasons == ("licence: found none",)
 
@@ -40,7 +41,7 @@ def test_approval_that_did_not_count_is_not_carried(stocked: Engine, approver: s
         champions.add_approval(
             conn, CHAMPION, approver=approver, policy_sha256=policy, bundle=b"other", approved_at=NOW
         )
-        admitted = champions.admitted(conn, CHAMPION)
+        admitted = champions.admitted(conn, CHAMPION, trust=NOBODY)
     assert admitted is not None
     assert admitted.approval_bundles == (b"approval",)
 
@@ -50,7 +51,7 @@ def test_approval_younger_than_the_decision_is_not_carried(stocked: Engine) -> N
         champions.add_approval(
             conn, CHAMPION, approver="eve", policy_sha256="e" * 64, bundle=b"late", approved_at=NOW
         )
-        admitted = champions.admitted(conn, CHAMPION)
+        admitted = champions.admitted(conn, CHAMPION, trust=NOBODY)
     assert admitted is not None
     assert admitted.approval_bundles == (b"approval",)
 
@@ -60,8 +61,8 @@ def test_admission_as_it_was_outlives_a_later_refusal(stocked: Engine) -> None:
         decided = champions.newest_decision(conn, CHAMPION)
         refuse(conn)
         assert decided is not None
-        assert champions.admitted(conn, CHAMPION, at=decided.decided_at) is not None
-        assert champions.admitted(conn, CHAMPION) is None
+        assert champions.admitted(conn, CHAMPION, trust=NOBODY, at=decided.decided_at) is not None
+        assert champions.admitted(conn, CHAMPION, trust=NOBODY) is None
 
 
 def test_undecided_champion_is_not_admitted(stocked: Engine) -> None:
@@ -72,12 +73,12 @@ def test_undecided_champion_is_not_admitted(stocked: Engine) -> None:
         )
         assert champions.add(conn, other)
         assert champions.newest_decision(conn, "f" * 64) is None
-        assert champions.admitted(conn, "f" * 64) is None
+        assert champions.admitted(conn, "f" * 64, trust=NOBODY) is None
 
 
 def test_unknown_champion_is_not_found(stocked: Engine) -> None:
     with stocked.connect() as conn, pytest.raises(NotFoundError, match="no champion sha256:0000"):
-        champions.admitted(conn, "0" * 64)
+        champions.admitted(conn, "0" * 64, trust=NOBODY)
 
 
 def test_proposing_again_changes_nothing(stocked: Engine) -> None:

@@ -9,6 +9,7 @@ from appliance.errors import HomeError
 from appliance.store import champions
 from appliance.store.engine import open_database, reading
 from appliance.store.tables import SCHEMA_VERSION, schema_version
+from tests.appliance.vetting import NOBODY
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_a_home_of_an_older_assay_gets_the_tables_it_lacks_and_keeps_what_it_has
         "inspection",
         "crosscheck",
         "champion_decision",
+        "feed_revocation",
         "champion_default",
         "sync_source",
     )
@@ -57,7 +59,7 @@ def test_a_home_of_an_older_assay_gets_the_tables_it_lacks_and_keeps_what_it_has
         assert conn.scalars(select(schema_version.c.version)).all() == [SCHEMA_VERSION] == [2]
         assert champions.list_champions(conn) == before
         # An admission that counted no approvals by name admits to nothing: it is decided again.
-        admitted = champions.admitted(conn, before[0].manifest_sha256)
+        admitted = champions.admitted(conn, before[0].manifest_sha256, trust=NOBODY)
     assert admitted is not None
     assert admitted.approval_bundles == ()
 

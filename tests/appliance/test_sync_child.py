@@ -176,3 +176,4 @@ def test_the_child_syncs_what_is_due_and_says_how_it_went(
     assert source.failures == 1
     assert str(source.last_result).startswith("failed: ")
     assert f"source=/nowhere {source.last_result}" in caplog.text
+    assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)  # a line for each request helps nobody

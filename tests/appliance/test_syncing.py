@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import delete, text
 from sqlalchemy.exc import IntegrityError
 
-from appliance.adoption import ChampionState, adopt, revoke, status_of
+from appliance.adoption import adopt, revoke, revoke_tree
 from appliance.artifacts import FolderStore
 from appliance.assembly import Appliance
 from appliance.champion_report import crosscheck_findings, inspect_champion, kept_report
 from appliance.errors import AdmissionError, HomeError
 from appliance.facts import gather_facts
+from appliance.feeds import sync_by_hand
 from appliance.settings import Settings
 from appliance.store import champions, inspections, tables
 from appliance.store.engine import reading
@@ -25,10 +26,10 @@ from appliance.syncing import (
     import_archive,
     import_git,
     record_break_glass,
-    sync_feed,
     sync_source,
 )
 from attestation.oms import Manifest
+from attestation.statement import Subject
 from attestation.trust import Role
 from audit.event import Event
 from audit.store import events_of
@@ -37,9 +38,10 @@ from tests.appliance.vetting import NAME, approved_by, tournament
 from tests.appliance.world import APPROVER, PROPOSER, PUBLISHER, REFERENCE, START, FixedClock, finding
 from tests.tournament_sync.private_sigstore import IDENTITY, ISSUER, PrivateSigstore
 from tournament_sync.champion import Channel, ContractEpoch
-from tournament_sync.errors import ReportError, SourceUnavailableError, TreeError
+from tournament_sync.errors import PublishError, ReportError, SourceUnavailableError, TreeError
+from tournament_sync.feed.publish_tree import publish_tree
 from tournament_sync.inspection.report import Severity
-from tournament_sync.publish import publish_release
+from tournament_sync.release import ReleaseFacts
 from tournament_sync.sync import SyncReport
 
 
@@ -70,7 +72,7 @@ def test_a_new_champion_is_proposed_with_its_origin_and_report(appliance: Applia
     assert (champion.proposed_by, champion.tree) == (PROPOSER, released.taken.tree)
     with reading(appliance.engine) as conn:
         origin = inspections.origin_of(conn, champion.manifest_sha256)
-        assert kept_report(conn, champion.manifest_sha256) is not None
+        assert kept_report(conn, champion.manifest_sha256, trust=appliance.home.trust()) is not None
     assert origin is not None
     assert (origin.kind, origin.location) == (OriginKind.FEED, "https://feed.example.org")
     assert [event.kind.value for event in events(appliance, champion.manifest_sha256)] == [
@@ -98,18 +100,19 @@ def test_a_second_pass_finds_nothing_new_and_fetches_nothing(appliance: Applianc
     assert list(appliance.home.quarantine_dir.iterdir()) == []
 
 
-def test_a_folder_of_signed_releases_is_a_feed_too(appliance: Appliance, tmp_path: Path) -> None:
-    """With the real inspection."""
-    publish_release(
+def test_the_champion_of_a_signed_feed_can_be_adopted(appliance: Appliance, tmp_path: Path) -> None:
+    """With the real inspection, from a folder that a publisher made."""
+    publish_tree(
         REFERENCE,
         tmp_path / "feed",
-        name=FIRST,
-        channel=Channel.TEXT,
-        contract_epoch=ContractEpoch.E4,
+        keys=tmp_path / "keys",
+        facts=ReleaseFacts(name=FIRST, channel=Channel.TEXT, contract_epoch=ContractEpoch.E4),
         signer=appliance.home.person_signer(PUBLISHER),
         now=START,
     )
-    assert len(sync_feed(appliance, tmp_path / "feed", actor=PROPOSER).new) == 1
+    root = (tmp_path / "keys" / "root.json").read_bytes()
+    report = sync_by_hand(appliance, str(tmp_path / "feed"), actor=PROPOSER, root=root)
+    assert [snapshot.champion.name for snapshot in report.new] == [FIRST]
     champion = champion_named(appliance, FIRST)
     facts = gather_facts(appliance, champion, policy=appliance.admission_policy()).facts
     assert facts["inspected"]
@@ -245,7 +248,7 @@ def test_a_champion_that_an_older_assay_took_gets_its_report(appliance: Applianc
         conn.execute(delete(tables.inspection))
     sync(appliance, stall)
     with reading(appliance.engine) as conn:
-        assert kept_report(conn, champion.manifest_sha256) is not None
+        assert kept_report(conn, champion.manifest_sha256, trust=appliance.home.trust()) is not None
 
 
 def test_an_inspection_that_never_succeeds_is_not_repeated_with_every_pass(appliance: Appliance) -> None:
@@ -283,37 +286,63 @@ def test_a_revoked_tree_is_not_taken_under_another_name(appliance: Appliance) ->
     assert names(appliance) == [FIRST]
 
 
-def test_what_a_feed_revokes_is_revoked_here(appliance: Appliance) -> None:
-    released = release(appliance)
-    sync(appliance, Stall((released,)))
-    champion = champion_named(appliance, FIRST)
-    sync(appliance, Stall(revoked=(released.revocation(START),)))
-    with reading(appliance.engine) as conn:
-        status = status_of(conn, champion)
-    assert (status.state, status.decided_by) == (ChampionState.REVOKED, PROPOSER)
-    assert status.reasons == ("its feed revoked it at 2026-11-21T02:00:00Z: it phones home",)
-
-
-def test_what_a_feed_revoked_before_it_came_is_not_taken_when_it_comes(appliance: Appliance) -> None:
-    released = release(appliance)
-    sync(appliance, Stall(revoked=(released.revocation(START),)))
-    report = sync(appliance, Stall((released,)))
-    assert [refusal.name for refusal in report.refused] == [FIRST]
-    assert names(appliance) == []
-
-
 def test_a_revocation_in_the_same_look_comes_first(appliance: Appliance) -> None:
     released = release(appliance)
     sync(appliance, Stall((released,), revoked=(released.revocation(START),)))
     assert names(appliance) == []
 
 
-def test_a_revocation_is_applied_once(appliance: Appliance) -> None:
+# What a pass leaves in quarantine.
+
+
+def left(appliance: Appliance) -> list[str]:
+    return sorted(path.name for path in appliance.home.quarantine_dir.iterdir())
+
+
+def test_what_is_refused_is_not_left_in_quarantine(appliance: Appliance) -> None:
+    """One that the store cannot take, beside one that is known under another name and one that was revoked."""
+    clash = release(appliance, SECOND, of=FIRST, note="notf.txt")
+    revoked = release(appliance, "god-text-third")
+    revoke_tree(
+        appliance, Subject(name="x", sha256="9" * 64), tree=revoked.taken.tree, actor="cleo", reason="x"
+    )
+    stall = Stall((release(appliance), clash, release(appliance, "god-text-fourth", of=FIRST), revoked))
+    assert len(sync(appliance, stall).refused) == 3
+    assert left(appliance) == []
+
+
+def test_what_is_known_or_revoked_under_another_name_is_not_fetched_at_each_pass(
+    appliance: Appliance,
+) -> None:
+    sync(appliance, Stall((release(appliance),)))
+    revoked = release(appliance, "god-text-third")
+    revoke_tree(
+        appliance, Subject(name="x", sha256="9" * 64), tree=revoked.taken.tree, actor="cleo", reason="x"
+    )
+    stall = Stall((release(appliance, SECOND, of=FIRST), revoked))
+    assert [refusal.reason.split(" by ")[0] for refusal in sync(appliance, stall).refused] == [
+        f"its tree is here already, as {FIRST}",
+        "its tree was revoked",
+    ]
+    assert (stall.fetched, left(appliance)) == ([], [])
+
+
+def test_what_could_not_be_inspected_for_a_fault_of_ours_waits_for_the_next_pass(
+    appliance: Appliance,
+) -> None:
     released = release(appliance)
-    stall = Stall(revoked=(released.revocation(START),))
-    for _ in range(3):
-        sync(appliance, stall)
-    assert len(events(appliance, released.taken.manifest.root_sha256)) == 1
+    sync(appliance, Stall((released,)), inspect=failing(ReportError("no child can be started")))
+    assert left(appliance) == [released.taken.commit]
+
+
+def test_what_a_killed_pass_left_half_written_is_gone_even_if_no_pass_ends_well(appliance: Appliance) -> None:
+    for name in (f".{'a' * 40}.part/tree", "b" * 40):
+        (appliance.home.quarantine_dir / name).mkdir(parents=True)
+    with pytest.raises(SourceUnavailableError):
+        sync(appliance, Stall(is_dead=True))
+    assert left(appliance) == ["b" * 40]  # whole, and maybe taken by the next pass
+    sync(appliance, Stall())
+    assert left(appliance) == []
 
 
 # From git.
@@ -420,6 +449,41 @@ def test_what_the_tournament_said_later_is_compared_with_what_is_here(
     with reading(appliance.engine) as conn:
         manifest = champion_named(appliance, NAME).manifest_sha256
         assert "tournament-commit" in {found.rule for found in crosscheck_findings(conn, manifest)}
+
+
+def test_what_is_refused_after_it_was_taken_from_git_is_not_left(
+    appliance: Appliance, repository: tuple[str, str]
+) -> None:
+    with pytest.raises(PublishError, match="is not lower case"):
+        take(appliance, repository, name="No Name")
+    assert left(appliance) == []
+
+
+def test_another_answer_takes_back_no_disagreement_and_the_log_has_where_both_are_from(
+    appliance: Appliance, repository: tuple[str, str]
+) -> None:
+    """Importing again with a doctored file, or asking nobody at all, hides nothing."""
+
+    def rules() -> set[str]:
+        with reading(appliance.engine) as conn:
+            manifest = champion_named(appliance, NAME).manifest_sha256
+            return {found.rule for found in crosscheck_findings(conn, manifest)}
+
+    take(appliance, repository)
+    assert rules() == {"tournament-not-compared"}
+    take(
+        appliance,
+        repository,
+        details=tournament(commit="7" * 40),
+        details_source="https://ada:secret@api.example.org",
+    )
+    take(appliance, repository, details=tournament(), details_source="doctored.json")
+    assert "tournament-commit" in rules()
+    logged = events(appliance, champion_named(appliance, NAME).manifest_sha256)
+    assert [event.detail["source"] for event in logged if "source" in event.detail] == [
+        "https://api.example.org",
+        "doctored.json",
+    ]
 
 
 def test_a_branch_is_no_commit(appliance: Appliance, repository: tuple[str, str]) -> None:

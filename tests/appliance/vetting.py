@@ -99,6 +99,7 @@ def tournament(*, position: int = 1, commit: str = "8" * 40) -> TournamentDetail
     )
 
 
+NOBODY = TrustRoot(keys=(), log_vkey="")  # for what needs no signature to be believed
 NAME = "god-text-tourn-0123456789abcdef-20261101-position-1"
 HOTKEY = "5" + "F" * 47
 DETAILS = tournament()

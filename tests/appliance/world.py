@@ -12,7 +12,7 @@ from appliance.adoption import adopt, approve
 from appliance.artifacts import FolderStore
 from appliance.assembly import Appliance, take_evaluator
 from appliance.attest import RuntimeFacts
-from appliance.champion_report import record_report
+from appliance.champion_report import record_report, sign_report
 from appliance.domain import Order, Run
 from appliance.home import add_person, create_home, open_home
 from appliance.imports import import_dataset, import_model
@@ -194,6 +194,7 @@ def propose(
     published_at: datetime = START,
     origin: str = "tree",
     kind: OriginKind = OriginKind.FEED,
+    proposer: str = PROPOSER,
     findings: tuple[inspection.Finding, ...] | None = (),
 ) -> ChampionRow:
     """The reference champion as if synced from a feed, without git; with one more file if `note` is given.
@@ -232,13 +233,13 @@ def propose(
         tree=git_tree,
         contract_epoch="E4",
         release_bundle=sign_statement(statement, appliance.home.person_signer(signer)),
-        proposed_by=PROPOSER,
+        proposed_by=proposer,
         proposed_at=appliance.clock.now(),
     )
     synced = Event(
         kind=EventKind.CHAMPION_SYNCED,
         subject=row.manifest_sha256,
-        actor=PROPOSER,
+        actor=proposer,
         at=row.proposed_at,
         detail={"name": name, "origin": kind.value, "keyless": ""},
     )
@@ -250,7 +251,8 @@ def propose(
             enqueue(conn, synced)
         if findings is not None:
             report = report_of(row.manifest_sha256, findings=findings)
-            record_report(conn, report, actor=PROPOSER, at=row.proposed_at)
+            bundle = sign_report(report, signer=appliance.signer, now=row.proposed_at)
+            record_report(conn, report, bundle=bundle, actor=PROPOSER, at=row.proposed_at)
     return row
 
 

@@ -211,6 +211,11 @@ def decision_predicate() -> dict[str, Any]:
     }
 
 
+def inspection_predicate() -> dict[str, Any]:
+    """That a champion was inspected; no claim of evidence either."""
+    return {"report": digest("report"), "inspectedAt": "2026-11-20T10:00:00Z"}
+
+
 def run_predicate(dataset_root: str, *, isolation: Mapping[str, str]) -> dict[str, Any]:
     return {
         "runId": RUN_ID,

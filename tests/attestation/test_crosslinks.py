@@ -8,6 +8,7 @@ import pytest
 
 from attestation.claims import Kind
 from attestation.errors import AttestationError
+from attestation.trust import Role
 from attestation.verify import Verified
 
 Check = Callable[..., Verified]
@@ -89,6 +90,14 @@ def test_refuses_claims_that_do_not_fit_together(
 ) -> None:
     with refused("links", r"claims.jsonl line \d+", message):
         check(packs.build(edits={kind: packs.set_at(*path, value=value)}))
+
+
+@pytest.mark.parametrize("name", ["carol", "Carol"])
+def test_refuses_an_approval_by_who_released_the_champion(check: Check, packs: ModuleType, name: str) -> None:
+    """Two keys of one person, each for its role: neither key alone looks wrong."""
+    root = packs.trust_root(publisher=packs.trusted(packs.PUBLISHER, Role.PUBLISHER, name))
+    with refused("links", r"claims.jsonl line \d+", f"approval: '{name}' approved what they released"):
+        check(packs.build(root=root), trust=packs.pin(root))
 
 
 @pytest.mark.parametrize(

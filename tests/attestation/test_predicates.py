@@ -163,6 +163,30 @@ def test_an_admission_is_no_decision(packs: ModuleType) -> None:
         check_predicate(decision(packs, decision="admitted"))
 
 
+def inspection(packs: ModuleType, **fields: object) -> Statement:
+    return Statement(
+        subjects=(packs.CHAMPION,),
+        predicate_type=predicates.CHAMPION_INSPECTION,
+        predicate={**packs.inspection_predicate(), **fields},
+    )
+
+
+@pytest.mark.parametrize("field", ["report", "inspectedAt"])
+def test_refuses_an_inspection_without(packs: ModuleType, field: str) -> None:
+    whole = inspection(packs)
+    check_predicate(whole)
+    with pytest.raises(MalformedError, match=rf"lacks \['{field}'\]"):
+        check_predicate(replace(whole, predicate=without(whole.predicate, (field,))))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"report": None}, {"report": "0" * 64}, {"inspectedAt": "now"}, {"findings": 0}]
+)
+def test_refuses_an_inspection_with(packs: ModuleType, fields: dict[str, object]) -> None:
+    with pytest.raises(MalformedError, match=r"^predicate"):
+        check_predicate(inspection(packs, **fields))
+
+
 @pytest.mark.parametrize("value", [None, {}, ["a", 1], [["a"]], "x" * 4097, ["x" * 4097]])
 def test_refuses_facts_that_no_policy_decides_on(packs: ModuleType, value: object) -> None:
     with pytest.raises(MalformedError, match=r"predicate\.facts\.age_days: expected true, false, an integer"):

@@ -1,15 +1,13 @@
 """What every source of champions must do, for each driver; no source is trusted, so little is demanded."""
 
 import hashlib
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from attestation.bundle import sign_statement
 from tests.tournament_sync.conftest import MemoryKey
 from tournament_sync.archive import ArchiveSource, write_archive
 from tournament_sync.champion import Champion, Channel, ContractEpoch, ReleaseOffer
@@ -17,10 +15,9 @@ from tournament_sync.errors import RefusedError
 from tournament_sync.fake import FakeSource
 from tournament_sync.feed.client import FeedSource
 from tournament_sync.feed.publisher import add_release, init_feed
-from tournament_sync.folder import FolderSource
 from tournament_sync.git_objects import object_id
 from tournament_sync.intake import verify_taken
-from tournament_sync.release import ReleaseFacts, release_statement
+from tournament_sync.release import ReleaseFacts, sign_release
 from tournament_sync.source import Source
 from tournament_sync.tree_files import hash_tree
 
@@ -29,80 +26,74 @@ NAMES = ("god-text-b", "god-text-a")
 PUBLISHED_AT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """One commit with FILES, as git objects by id."""
+    """One commit with FILES, in quarantine, and its releases by name."""
 
-    objects: dict[str, bytes]
     tree: str
     commit: str
     raw: bytes
+    quarantine: Path
+    releases: Mapping[str, bytes]
 
 
 @pytest.fixture
-def content() -> Content:
-    objects: dict[str, bytes] = {}
+def content(tmp_path: Path) -> Content:
+    def name_of(kind: str, data: bytes) -> str:
+        return hashlib.sha1(f"{kind} {len(data)}\0".encode() + data).hexdigest()
 
-    def write(kind: str, data: bytes) -> str:
-        framed = f"{kind} {len(data)}\0".encode() + data
-        name = hashlib.sha1(framed).hexdigest()
-        objects[name] = framed
-        return name
-
-    train = bytes.fromhex(write("blob", FILES["scripts/train.py"]))
-    scripts = bytes.fromhex(write("tree", b"100644 train.py\0" + train))
-    notice = bytes.fromhex(write("blob", FILES["NOTICE"]))
-    tree = write("tree", b"100644 NOTICE\0" + notice + b"40000 scripts\0" + scripts)
+    train = bytes.fromhex(name_of("blob", FILES["scripts/train.py"]))
+    scripts = bytes.fromhex(name_of("tree", b"100644 train.py\0" + train))
+    notice = bytes.fromhex(name_of("blob", FILES["NOTICE"]))
+    tree = name_of("tree", b"100644 NOTICE\0" + notice + b"40000 scripts\0" + scripts)
     author = "A <a@b.invalid> 0 +0000"
     raw = f"tree {tree}\nauthor {author}\ncommitter {author}\n\nmessage\n".encode()
-    return Content(objects=objects, tree=tree, commit=write("commit", raw), raw=raw)
+    quarantine = tmp_path / "taken"
+    for name, data in FILES.items():
+        (quarantine / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (quarantine / "tree" / name).write_bytes(data)
+    (quarantine / "commit").write_bytes(raw)
+    return Content(
+        tree=tree,
+        commit=name_of("commit", raw),
+        raw=raw,
+        quarantine=quarantine,
+        releases={name: release(quarantine, name) for name in NAMES},
+    )
 
 
-def make_folder(tmp_path: Path, content: Content) -> Source:
-    for name in NAMES:
-        (tmp_path / "releases" / name).mkdir(parents=True)
-        (tmp_path / "releases" / name / "release.sigstore.json").write_bytes(b"bundle of " + name.encode())
-        for oid, framed in content.objects.items():
-            path = tmp_path / "repositories" / f"{name}.git" / "objects" / oid[:2] / oid[2:]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(zlib.compress(framed))
-    return FolderSource(tmp_path)
+def release(quarantine: Path, name: str) -> bytes:
+    facts = ReleaseFacts(name=name, channel=Channel.TEXT, contract_epoch=ContractEpoch.E4)
+    taken = verify_taken(quarantine, origin="tree")
+    return sign_release(taken, facts, signer=MemoryKey(), now=PUBLISHED_AT)
 
 
 def make_fake(_tmp_path: Path, content: Content) -> Source:
-    offers = tuple(ReleaseOffer(name=name, bundle=b"bundle of " + name.encode()) for name in NAMES)
+    offers = tuple(ReleaseOffer(name=name, bundle=bundle) for name, bundle in content.releases.items())
     return FakeSource(offers, files={content.commit: FILES}, commits={content.commit: content.raw})
 
 
 def make_archive(tmp_path: Path, content: Content) -> Source:
     """Has one release, whose own name is the one that is offered."""
-    quarantine = tmp_path / "taken"
-    for name, data in FILES.items():
-        (quarantine / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
-        (quarantine / "tree" / name).write_bytes(data)
-    (quarantine / "commit").write_bytes(content.raw)
-    facts = ReleaseFacts(name="god-text-a", channel=Channel.TEXT, contract_epoch=ContractEpoch.E4)
-    statement = release_statement(verify_taken(quarantine, origin="tree"), facts, now=PUBLISHED_AT)
-    write_archive(quarantine, sign_statement(statement, MemoryKey()), out=tmp_path / "x.tar")
+    write_archive(content.quarantine, content.releases["god-text-a"], out=tmp_path / "x.tar")
     return ArchiveSource(tmp_path / "x.tar")
 
 
 def make_feed(tmp_path: Path, content: Content) -> Source:
-    """A TUF repository in a folder, with the archive of `make_archive` as its one target."""
-    make_archive(tmp_path, content)
+    """A TUF repository in a folder."""
     feed, keys = tmp_path / "feed", tmp_path / "keys"
     init_feed(feed, keys=keys, now=PUBLISHED_AT)
-    add_release(feed, keys=keys, archive=tmp_path / "x.tar", now=PUBLISHED_AT)
+    for bundle in content.releases.values():
+        write_archive(content.quarantine, bundle, out=tmp_path / "x.tar")
+        add_release(feed, keys=keys, archive=tmp_path / "x.tar", now=PUBLISHED_AT)
     root = (keys / "root.json").read_bytes()
     return FeedSource(feed, state=tmp_path / "state", root=root, clock=lambda: PUBLISHED_AT)
 
 
-@pytest.fixture(
-    params=[make_folder, make_fake, make_archive, make_feed], ids=["folder", "fake", "archive", "feed"]
-)
+@pytest.fixture(params=[make_fake, make_archive, make_feed], ids=["fake", "archive", "feed"])
 def source(request: pytest.FixtureRequest, tmp_path: Path, content: Content) -> Source:
     make: Callable[[Path, Content], Source] = request.param
-    return make(tmp_path / "feed", content)
+    return make(tmp_path, content)
 
 
 @pytest.fixture
@@ -144,11 +135,11 @@ def test_offers_are_sorted_by_name(source: Source) -> None:
     assert set(names) in ({"god-text-a"}, set(NAMES))
 
 
-@pytest.mark.parametrize("make", [make_folder, make_fake])
-def test_bundles_come_verbatim(
-    make: Callable[[Path, Content], Source], tmp_path: Path, content: Content
-) -> None:
-    assert make(tmp_path, content).offers()[0].bundle == b"bundle of god-text-a"
+def test_bundles_come_verbatim(source: Source, content: Content) -> None:
+    offers = source.offers()
+    assert {offer.name: offer.bundle for offer in offers} == {
+        offer.name: content.releases[offer.name] for offer in offers
+    }
 
 
 def test_offering_twice_gives_the_same(source: Source) -> None:

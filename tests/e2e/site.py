@@ -20,13 +20,14 @@ from appliance.assembly import Appliance, capacity_of, open_appliance, take_eval
 from appliance.attest import RuntimeFacts
 from appliance.cli.client import ApiClient
 from appliance.domain import Run
+from appliance.feeds import sync_by_hand
 from appliance.home import add_person, create_home
 from appliance.imports import import_dataset, import_model
 from appliance.ports import Ports, SystemClock
 from appliance.settings import Settings
 from appliance.store import runs, tokens
 from appliance.store.engine import reading
-from appliance.syncing import champion_named, sync_feed
+from appliance.syncing import champion_named
 from appliance.tokens import Role as ApiRole
 from appliance.worker import work
 from attestation.trust import Role, trust_sha256
@@ -37,7 +38,9 @@ from runner.launcher.local import LocalLauncher
 from runner.runtime import locate_runtime, measure_runtime
 from runner.spec import Exit, Limits, Runtime, parse_exit
 from tournament_sync.champion import Channel, ContractEpoch
-from tournament_sync.publish import publish_release
+from tournament_sync.feed.keys import ROOT_FILE
+from tournament_sync.feed.publish_tree import publish_tree
+from tournament_sync.release import ReleaseFacts
 from tournament_sync.sync import SyncReport
 
 REFERENCE = Path(__file__).parents[2] / "deploy" / "champions" / "reference"
@@ -86,23 +89,24 @@ class Site:
         """What an auditor was told by telephone."""
         return trust_sha256(self.appliance.home.trust_files())
 
-    def publish(self, name: str, *, script: Path | None = None) -> SyncReport:
-        """Publish the reference champion, with `script` as its trainer if given, and sync the feed."""
+    def publish(self, name: str, *, script: Path | None = None, feed: str = "feed") -> SyncReport:
+        """Publish the reference champion, with `script` as its trainer if given, and sync the feed of that name."""
         tree = self.folder / "trees" / name
         shutil.copytree(REFERENCE, tree, ignore=shutil.ignore_patterns("__pycache__"))
         if script is not None:
             shutil.copyfile(script, tree / "scripts" / "text_trainer.py")
             (tree / "README.md").write_text(f"{name}, a champion of the tests\n", encoding="utf-8")
-        publish_release(
+        place, keys = self.folder / feed, self.folder / f"{feed}-keys"
+        publish_tree(
             tree,
-            self.folder / "feed",
-            name=name,
-            channel=Channel.TEXT,
-            contract_epoch=ContractEpoch.E4,
+            place,
+            keys=keys,
+            facts=ReleaseFacts(name=name, channel=Channel.TEXT, contract_epoch=ContractEpoch.E4),
             signer=self.appliance.home.person_signer(PUBLISHER),
             now=SystemClock().now(),
         )
-        return sync_feed(self.appliance, self.folder / "feed", actor=SUBMITTER)
+        root = (keys / ROOT_FILE).read_bytes()
+        return sync_by_hand(self.appliance, str(place), actor=SUBMITTER, root=root)
 
     def sync_champion(self, name: str, *, script: Path | None = None) -> str:
         """The same, taken; its digest."""

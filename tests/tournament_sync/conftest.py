@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from attestation.checkpoint import format_vkey
 from attestation.keys import key_id, low_s
 from attestation.trust import Role, TrustedKey, TrustRoot
-from tournament_sync.champion import Channel, ContractEpoch, ReleaseOffer
-from tournament_sync.publish import publish_release
+from tournament_sync.archive import write_archive
+from tournament_sync.champion import Channel, ContractEpoch
+from tournament_sync.intake import take_tree
+from tournament_sync.release import ReleaseFacts, sign_release
 
 NAME = "god-text-tourn-00112233aabbccdd-20261101-position-1"
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
@@ -145,26 +147,18 @@ def upstream(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def publish(tmp_path: Path, upstream: Path, publisher) -> Callable[..., ReleaseOffer]:
-    def call(**changes: object) -> ReleaseOffer:
-        given = {
-            "name": NAME,
-            "channel": Channel.TEXT,
-            "contract_epoch": ContractEpoch.E4,
-            "signer": publisher,
-            "now": NOW,
-            **changes,
-        }
-        return publish_release(upstream, tmp_path / "feed", **given)  # type: ignore[arg-type]
+def release(tmp_path: Path, upstream: Path, publisher) -> Callable[..., Path]:
+    """Releases `upstream`, as it is then, as an archive."""
+
+    def call(name: str = NAME) -> Path:
+        taken = take_tree(upstream, into=tmp_path / f"released-{name}")
+        facts = ReleaseFacts(name=name, channel=Channel.TEXT, contract_epoch=ContractEpoch.E4)
+        bundle = sign_release(taken, facts, signer=publisher, now=NOW)
+        path = tmp_path / f"{name}.champion.tar"
+        write_archive(taken.folder.parent, bundle, out=path)
+        return path
 
     return call
-
-
-@pytest.fixture
-def feed(tmp_path: Path, publish) -> Path:
-    """A feed with one release."""
-    publish()
-    return tmp_path / "feed"
 
 
 @pytest.fixture

@@ -18,10 +18,8 @@ from tournament_sync import archive
 from tournament_sync.archive import ArchiveSource, read_archive, take_archive, write_archive
 from tournament_sync.champion import ReleaseOffer, open_release
 from tournament_sync.errors import ReleaseError, SourceUnavailableError, TreeError
-from tournament_sync.folder import FolderSource
 from tournament_sync.intake import take_tree
 from tournament_sync.release import Taken
-from tournament_sync.snapshot import snapshot
 from tournament_sync.sync import sync_once
 
 GOLDEN_SHA256 = "02714a5705416f1f75494afe1726c268839d98c6cc7e767609f8ad986d8eb36e"
@@ -51,6 +49,23 @@ def test_gives_back_what_was_put_in(packed: Path, taken: Taken, into: Path) -> N
     content = read_archive(packed, into=into)
     assert (content.release, content.raw_commit) == (RELEASE, taken.raw_commit)
     assert files_in(into) == files_in(taken.folder)
+
+
+def test_a_link_beside_the_archive_is_not_followed(
+    taken: Taken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one under the name that an older Assay used, nor one that was guessed."""
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    (tmp_path / ".x.tar.part").symlink_to(precious)
+    write_archive(tmp_path / "taken", RELEASE, out=tmp_path / "x.tar")
+    assert (tmp_path / "x.tar").is_file()
+    (tmp_path / ".y.tar.guessed.part").symlink_to(precious)
+    with pytest.raises(FileExistsError):
+        write_archive(tmp_path / "taken", RELEASE, out=tmp_path / "y.tar")
+    assert precious.read_bytes() == b"precious"
+    assert not (tmp_path / "y.tar").exists()
 
 
 def test_has_the_three_parts_in_order_and_nothing_else(packed: Path) -> None:
@@ -326,31 +341,26 @@ def test_a_refused_archive_leaves_no_quarantine(packed: Path, tmp_path: Path) ->
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.fixture
-def released(feed: Path, tmp_path: Path, name: str, trust, now) -> Path:
-    """The archive of the feed's release."""
-    (offer,) = FolderSource(feed).offers()
-    snapshot(FolderSource(feed), open_release(offer, trust=trust, now=now), into=tmp_path / "taken")
-    write_archive(tmp_path / "taken", offer.bundle, out=tmp_path / "import.tar")
-    return tmp_path / "import.tar"
-
-
-def test_an_archive_is_a_source_of_its_release(released: Path, tmp_path: Path, name: str, trust, now) -> None:
+def test_an_archive_is_a_source_of_its_release(
+    release, taken: Taken, tmp_path: Path, name: str, trust, now
+) -> None:
     (tmp_path / "quarantine").mkdir()
     report = sync_once(
-        ArchiveSource(released), known={}, quarantine=tmp_path / "quarantine", trust=trust, now=now
+        ArchiveSource(release()), known={}, quarantine=tmp_path / "quarantine", trust=trust, now=now
     )
     assert [each.champion.name for each in report.new] == [name]
-    assert files_in(report.new[0].folder) == files_in(tmp_path / "taken/tree")
+    assert files_in(report.new[0].folder) == files_in(taken.folder)
 
 
 def test_an_archive_with_another_commit_than_its_release_is_refused(
-    released: Path, publish, upstream: Path, into: Path, trust, now
+    release, upstream: Path, into: Path, trust, now
 ) -> None:
+    first = ArchiveSource(release())
     (upstream / "NOTICE").write_text("other")
-    other = open_release(publish(name="other"), trust=trust, now=now)
+    (offer,) = ArchiveSource(release("other")).offers()
+    other = open_release(offer, trust=trust, now=now)
     with pytest.raises(TreeError, match=f"the archive has commit [0-9a-f]+, asked for was {other.commit}"):
-        ArchiveSource(released).fetch(other, into)
+        first.fetch(other, into)
 
 
 def test_an_archive_whose_release_is_none_is_refused_by_its_file_name(packed: Path, trust, now) -> None:

@@ -66,11 +66,18 @@ def test_takes_every_epoch(offer, trust, now, epoch: ContractEpoch) -> None:
     assert open_release(offer(contractEpoch=epoch.value), trust=trust, now=now).contract_epoch is epoch
 
 
-@pytest.mark.parametrize("text", ["", "A", "a_b", "-a", "a-", "a/b", "..", "a.git", "é", "a" * 101, "a\n"])
+@pytest.mark.parametrize(
+    "text", ["", "A", "a_b", "-a", "a-", "a/b", "..", "a.git", "é", "a" * 101, "a\n", "0" * 64]
+)
 def test_refuses_unsafe_name(offer, trust, now, text: str) -> None:
     assert not is_champion_name(text)
     with pytest.raises(ReleaseError, match="is not lower case, digits and hyphens"):
         open_release(ReleaseOffer(name=text, bundle=offer().bundle), trust=trust, now=now)
+
+
+@pytest.mark.parametrize("text", ["0" * 63, "0" * 65, "0" * 63 + "g", "a" * 100])
+def test_takes_what_only_nearly_looks_like_a_digest(text: str) -> None:
+    assert is_champion_name(text)
 
 
 def test_refuses_release_by_an_unknown_key(offer, trust_in, publisher, now) -> None:

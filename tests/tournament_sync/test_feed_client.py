@@ -237,7 +237,9 @@ def test_revocations_of_all_channels_are_told(site: Site) -> None:
     for name, channel in (("god-b", Channel.IMAGE), ("god-a", Channel.TEXT), ("god-c", Channel.TEXT)):
         site.add(name, channel=channel)
         revoke_release(site.feed, keys=site.keys, name=name, reason=f"{name} is bad", now=site.now)
-    told = site.source().revocations()
+    source = site.source()
+    assert [entry.name for entry in source.revocations_of(Channel.IMAGE)] == ["god-b"]
+    told = source.revocations()
     assert [(entry.name, entry.reason) for entry in told] == [
         ("god-a", "god-a is bad"),
         ("god-c", "god-c is bad"),
@@ -284,6 +286,19 @@ def test_a_feed_without_list_of_revocations_is_none(tmp_path: Path, publisher, n
 
 
 # Status and state
+
+
+def test_what_a_killed_download_left_is_gone_with_the_next_look(site: Site) -> None:
+    for name in ("client/fetch-abc/archive", "client/metadata/tmpabc"):
+        (site.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (site.folder / name).write_bytes(b"half of it")
+    site.source().offers()
+    assert not (site.folder / "client/fetch-abc").exists()
+    assert not list((site.folder / "client/metadata").glob("tmp*"))
+
+
+def test_a_feed_is_named_by_the_root_that_was_given(site: Site) -> None:
+    assert site.source().root_sha256 == hashlib.sha256(site.root).hexdigest()
 
 
 def test_status_tells_versions_and_how_long_the_feed_counts(site: Site, now: datetime) -> None:

@@ -14,7 +14,7 @@ from tests.tournament_sync.feed_site import NAME, Site
 from tournament_sync.champion import Channel
 from tournament_sync.errors import PublishError, ReleaseError
 from tournament_sync.feed.custom import FeedRelease, encode_custom, parse_custom
-from tournament_sync.feed.files import locked, write_file
+from tournament_sync.feed.files import copy_file, locked, put_file, write_file
 from tournament_sync.feed.keys import KeyFolder
 from tournament_sync.feed.layout import (
     ROLES,
@@ -160,6 +160,20 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_file(tmp_path / "new/x", b"1")
     write_file(tmp_path / "new/x", b"22")
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "new").iterdir()] == [("x", b"22")]
+
+
+@pytest.mark.parametrize("what", ["write", "copy"])
+def test_a_link_in_the_place_of_the_part_is_not_followed(tmp_path: Path, what: str) -> None:
+    """Whoever had the stick before knows the name."""
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "source").write_bytes(b"new")
+    (tmp_path / ".x.part").symlink_to(tmp_path / "precious")
+    if what == "write":
+        write_file(tmp_path / "x", b"new")
+    else:
+        put_file(copy_file(tmp_path / "source", tmp_path / ".x.part", max_bytes=9).path, tmp_path / "x")
+    assert not (tmp_path / "x").is_symlink()
+    assert [(tmp_path / name).read_bytes() for name in ("x", "precious")] == [b"new", b"precious"]
 
 
 def test_a_folder_is_held_by_one_publisher(tmp_path: Path) -> None:

@@ -5,23 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from tournament_sync.errors import PublishError
-from tournament_sync.git_commit import commit_object, write_repository
-from tournament_sync.git_export import export_commit, git_environment
+from tournament_sync.git_commit import commit_object
+from tournament_sync.git_export import export_commit, git_environment, init_repository
 from tournament_sync.git_objects import Commit, object_id, parse_commit
-from tournament_sync.intake import take_tree
-from tournament_sync.release import Taken
-from tournament_sync.tree_files import hash_tree
+
+TREE = object_id("tree", b"100644 a\0" + bytes.fromhex(object_id("blob", b"")))
 
 
 @pytest.fixture
-def taken(upstream: Path, tmp_path: Path) -> Taken:
-    return take_tree(upstream, into=tmp_path / "taken")
+def written(tmp_path: Path) -> Path:
+    """A repository of git's own into which git itself wrote the commit."""
+    repository = tmp_path / "x.git"
+    init_repository(repository, environment=git_environment(repository))
+    git(repository, "hash-object", "-w", "--stdin")
+    git(repository, "mktree", given=f"100644 blob {object_id('blob', b'')}\ta\n".encode())
+    commit = git(repository, "hash-object", "-w", "-t", "commit", "--stdin", given=commit_object(TREE))
+    git(repository, "update-ref", "refs/heads/main", commit.strip())
+    return repository
 
 
-def git(repository: Path, *arguments: str) -> str:
+def git(repository: Path, *arguments: str, given: bytes = b"") -> str:
     environment = git_environment(repository)
-    done = subprocess.run(["git", *arguments], env=environment, check=True, capture_output=True)
+    done = subprocess.run(["git", *arguments], env=environment, input=given, check=True, capture_output=True)
     return done.stdout.decode()
 
 
@@ -31,23 +36,20 @@ def test_a_commit_says_its_tree_and_upstreams_message() -> None:
     assert object_id("commit", raw) == object_id("commit", commit_object("ab" * 20))
 
 
-def test_a_repository_has_the_commit_as_its_one_branch(taken: Taken, tmp_path: Path) -> None:
-    repository = tmp_path / "x.git"
-    write_repository(taken, repository)
-    assert git(repository, "for-each-ref", "--format=%(refname) %(objectname)") == (
-        f"refs/heads/main {taken.commit}\n"
+def test_git_gives_the_commit_the_same_id_and_finds_no_fault(written: Path) -> None:
+    assert git(written, "rev-parse", "main", "main^{tree}").split() == [
+        object_id("commit", commit_object(TREE)),
+        TREE,
+    ]
+    git(written, "fsck", "--strict", "--full")
+
+
+def test_git_reads_it_as_one_without_parent_in_upstreams_form(written: Path) -> None:
+    assert git(written, "log", "--format=%P|%s|%an|%at", "main") == (
+        f"|Tournament winner repository - Commit: {TREE[:8]}|Assay publisher|1767225600\n"
     )
-    assert git(repository, "rev-parse", "main^{tree}").strip() == taken.tree
-    git(repository, "fsck", "--strict", "--full")
 
 
-def test_a_reader_gets_what_was_taken(taken: Taken, tmp_path: Path, into: Path) -> None:
-    write_repository(taken, tmp_path / "x.git")
-    assert export_commit(tmp_path / "x.git", taken.commit, into=into).raw_commit == taken.raw_commit
-    assert hash_tree(into).manifest == taken.manifest
-
-
-def test_says_why_git_could_not(taken: Taken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tournament_sync.git_commit.init_repository", lambda repository, environment: None)
-    with pytest.raises(PublishError, match=r"git hash-object failed: .*not a git repository"):
-        write_repository(taken, tmp_path / "absent.git")
+def test_a_reader_gets_the_same_bytes(written: Path, into: Path) -> None:
+    raw = commit_object(TREE)
+    assert export_commit(written, object_id("commit", raw), into=into).raw_commit == raw

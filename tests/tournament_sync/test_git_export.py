@@ -47,7 +47,9 @@ def test_refuses_what_may_not_be_taken(repository, into: Path, mode: str, name: 
 
 def test_a_link_whose_target_is_longer_than_a_path_is_refused_unread(repository, into: Path) -> None:
     tree = repository.tree(("120000", b"link", repository.write("blob", b"x" * 4097)))
-    with pytest.raises(TreeError, match="git cat-file prints more than 4096 bytes"):
+    with pytest.raises(
+        TreeError, match="'link' is a symbolic link whose target of 4097 bytes is over the limit"
+    ):
         export_commit(repository.path, repository.commit(tree), into=into)
 
 
@@ -123,7 +125,7 @@ def test_odd_modes_that_git_hides_show_in_the_tree_id(repository, into: Path, mo
         ("MAX_FILES", 2, "more than 2 files"),
         ("MAX_FILE_BYTES", 3, "'a' of 4 bytes is over the limit of 3"),
         ("MAX_TOTAL_BYTES", 11, "12 bytes of files are over the limit of 11"),
-        ("MAX_COMMIT_BYTES", 100, "git cat-file prints more than 100 bytes"),
+        ("MAX_COMMIT_BYTES", 100, "bytes is over the limit of 100"),
         ("_MAX_LISTING_BYTES", 100, "git ls-tree prints more than 100 bytes"),
     ],
 )
@@ -145,6 +147,26 @@ def test_a_tree_that_unfolds_without_end_is_stopped(repository, into: Path) -> N
         tree = repository.tree(*(("40000", name, tree) for name in (b"a", b"b", b"c", b"d")))
     with pytest.raises(TreeError, match="git ls-tree prints more than"):
         export_commit(repository.path, repository.commit(tree), into=into)
+
+
+def test_git_gets_no_more_memory_than_its_limit(
+    repository, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree is read whole: some hundred kB on a stick would fill the machine's memory."""
+    monkeypatch.setattr(git_export, "_MAX_MEMORY_BYTES", 96 << 20)
+    blob = repository.write("blob", b"x")
+    tree = repository.write("tree", (b"100644 a\0" + bytes.fromhex(blob)) * 4_000_000)
+    with pytest.raises(TreeError, match=r"git ls-tree .* takes more than 100663296 bytes of memory"):
+        export_commit(repository.path, repository.commit(tree), into=into)
+
+
+def test_a_commit_over_the_limit_is_refused_before_it_is_read(
+    repository, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_export, "_MAX_MEMORY_BYTES", 96 << 20)  # reading it would fail, and say so
+    commit = repository.write("commit", b"tree " + b"4" * (120 << 20))
+    with pytest.raises(TreeError, match=f"commit {commit} of 125829125 bytes is over the limit of"):
+        export_commit(repository.path, commit, into=into)
 
 
 def test_refuses_borrowed_objects(repository, into: Path) -> None:

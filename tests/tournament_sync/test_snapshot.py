@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from attestation.files import hash_folder
+from tournament_sync.archive import ArchiveSource
 from tournament_sync.champion import Champion, open_release
 from tournament_sync.errors import LicenceError, SourceUnavailableError, TreeError
-from tournament_sync.folder import FolderSource
 from tournament_sync.snapshot import snapshot
 
 
 class AlteringSource:
     """A source whose files somebody alters on the way."""
 
-    def __init__(self, inner: FolderSource, *, alter: Callable[[Path], None]) -> None:
+    def __init__(self, inner: ArchiveSource, *, alter: Callable[[Path], None]) -> None:
         self._inner, self._alter = inner, alter
         self.raw: bytes | None = None
 
@@ -30,12 +30,12 @@ class AlteringSource:
 
 
 @pytest.fixture
-def source(feed: Path) -> FolderSource:
-    return FolderSource(feed)
+def source(release) -> ArchiveSource:
+    return ArchiveSource(release())
 
 
 @pytest.fixture
-def champion(source: FolderSource, trust, now) -> Champion:
+def champion(source: ArchiveSource, trust, now) -> Champion:
     return open_release(source.offers()[0], trust=trust, now=now)
 
 
@@ -85,7 +85,7 @@ def test_files_are_read_only_and_executable_only_where_git_says_so(source, champ
 def test_the_same_release_again_fetches_nothing(source, champion: Champion, place: Path) -> None:
     first = snapshot(source, champion, into=place)
 
-    class Unreachable(FolderSource):
+    class Unreachable(ArchiveSource):
         def fetch(self, champion: Champion, into: Path) -> bytes:
             raise SourceUnavailableError("must not be asked")
 
@@ -165,13 +165,13 @@ def test_refuses_a_release_that_names_another_licence(source, champion, place: P
 
 
 def test_files_without_a_licence_are_taken_if_the_release_says_so(
-    publish, upstream: Path, feed: Path, place: Path, trust, now
+    release, upstream: Path, place: Path, trust, now
 ) -> None:
     (upstream / "NOTICE").unlink()
-    offer = publish(name="god-text-free")
-    champion = open_release(offer, trust=trust, now=now)
+    source = ArchiveSource(release())
+    champion = open_release(source.offers()[0], trust=trust, now=now)
     assert (champion.licence_sha256, champion.notice_sha256) == (None, None)
-    assert snapshot(FolderSource(feed), champion, into=place).champion == champion
+    assert snapshot(source, champion, into=place).champion == champion
 
 
 def test_refuses_a_release_that_hides_the_licence(source, champion, place: Path) -> None:

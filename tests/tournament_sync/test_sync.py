@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 from attestation.bundle import sign_statement
 from attestation.predicates import CHAMPION_RELEASE
 from attestation.statement import Statement, Subject
+from tests.tournament_sync.conftest import MemoryKey
+from tests.tournament_sync.feed_site import NAME, Site
 from tournament_sync.champion import ReleaseOffer, open_release
 from tournament_sync.errors import SourceUnavailableError
 from tournament_sync.fake import FakeSource
-from tournament_sync.folder import FolderSource, release_path
+from tournament_sync.feed.client import FeedSource
 from tournament_sync.git_objects import object_id
 from tournament_sync.sync import sync_once
 
@@ -26,25 +29,36 @@ def quarantine(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sync(feed: Path, quarantine: Path, trust, now):
-    def call(*, source=None, **known: str):
-        return sync_once(
-            source or FolderSource(feed), known=known, quarantine=quarantine, trust=trust, now=now
-        )
+def site(tmp_path: Path, publisher, now) -> Site:
+    """A publisher's site, whose feed has one champion."""
+    site = Site(tmp_path, publisher, now).init()
+    site.add(files={"train.py": "raise SystemExit('champions are never imported')\n"})
+    return site
+
+
+@pytest.fixture
+def source(site: Site) -> FeedSource:
+    return site.source()
+
+
+@pytest.fixture
+def sync(source: FeedSource, quarantine: Path, trust, now):
+    def call(*, source=source, **known: str):
+        return sync_once(source, known=known, quarantine=quarantine, trust=trust, now=now)
 
     return call
 
 
-def test_a_new_champion_is_taken(sync, name: str) -> None:
+def test_a_new_champion_is_taken(sync) -> None:
     report = sync()
-    assert [taken.champion.name for taken in report.new] == [name]
+    assert [taken.champion.name for taken in report.new] == [NAME]
     assert (report.known, report.refused) == ((), ())
 
 
-def test_a_known_champion_is_not_fetched_again(sync, quarantine: Path, feed, trust, now, name: str) -> None:
-    champion = open_release(FolderSource(feed).offers()[0], trust=trust, now=now)
-    report = sync(**{name: champion.manifest_root})
-    assert (report.new, report.known, report.refused) == ((), (name,), ())
+def test_a_known_champion_is_not_fetched_again(sync, quarantine: Path, source, trust, now) -> None:
+    champion = open_release(source.offers()[0], trust=trust, now=now)
+    report = sync(**{NAME: champion.manifest_root})
+    assert (report.new, report.known, report.refused) == ((), (NAME,), ())
     assert list(quarantine.iterdir()) == []
 
 
@@ -52,19 +66,18 @@ def test_a_pass_that_was_not_recorded_gives_the_same_again(sync) -> None:
     assert sync() == sync()
 
 
-def test_another_release_under_a_known_name_is_refused(sync, name: str) -> None:
-    report = sync(**{name: "a" * 64})
+def test_another_release_under_a_known_name_is_refused(sync) -> None:
+    report = sync(**{NAME: "a" * 64})
     assert report.new == ()
     assert "a champion does not change under its name" in report.refused[0].reason
 
 
-def test_a_refused_champion_does_not_keep_the_others_out(sync, feed: Path, publish, name: str) -> None:
-    publish(name="god-text-bad")
-    release_path(feed, "god-text-bad").write_bytes(b"{}")
+def test_a_refused_champion_does_not_keep_the_others_out(sync, site: Site) -> None:
+    replace(site, publisher=MemoryKey()).add("god-bad")  # by a stranger; sorted before the other
     report = sync()
-    assert [taken.champion.name for taken in report.new] == [name]
-    assert [refusal.name for refusal in report.refused] == ["god-text-bad"]
-    assert "release of god-text-bad: " in report.refused[0].reason
+    assert [taken.champion.name for taken in report.new] == [NAME]
+    assert [refusal.name for refusal in report.refused] == ["god-bad"]
+    assert "release of god-bad: " in report.refused[0].reason
 
 
 @pytest.fixture
@@ -119,9 +132,9 @@ def test_a_release_that_claims_a_licence_that_is_not_there_is_refused(sync, unli
     ]
 
 
-def test_a_source_that_cannot_be_read_is_no_refusal(sync, tmp_path: Path) -> None:
+def test_a_source_that_cannot_be_read_is_no_refusal(sync, site: Site) -> None:
     with pytest.raises(SourceUnavailableError):
-        sync(source=FolderSource(tmp_path / "absent"))
+        sync(source=site.source(site.folder / "absent", state="elsewhere"))
 
 
 def test_nothing_of_a_champion_is_imported(sync) -> None:

@@ -19,7 +19,7 @@ from tests.tournament_sync.tournament_server import (
 )
 from tournament_sync.champion import TournamentFacts
 from tournament_sync.inspection.report import MAX_FOUND_CHARS, Severity, sorted_findings
-from tournament_sync.tournament.crosscheck import EMISSION_BURN_HOTKEY, CrossCheck, crosscheck
+from tournament_sync.tournament.crosscheck import EMISSION_BURN_HOTKEY, CrossCheck, crosscheck, not_compared
 from tournament_sync.tournament.details import parse_details
 from tournament_sync.tournament.rules import RULES
 
@@ -283,6 +283,17 @@ def test_findings_are_about_the_whole_champion_and_in_the_order_of_reports() -> 
     found = check(with_winner(final_position=None, backup_repo=None), competed_commit="fedcba98")
     assert {(finding.file, finding.line) for finding in found.findings} == {("", 0)}
     assert found.findings == sorted_findings(list(found.findings))
+
+
+def test_what_nobody_compared_is_told() -> None:
+    found = not_compared(REPOSITORY)
+    assert found is not None
+    assert (found.rule, found.severity, found.found) == (
+        "tournament-not-compared",
+        Severity.MEDIUM,
+        REPOSITORY,
+    )
+    assert not_compared("some-winner") is None
 
 
 def test_every_rule_has_a_test_above() -> None:

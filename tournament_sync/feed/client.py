@@ -5,6 +5,7 @@ Not covered: withheld news within the lifetime of the last timestamp; and whose 
 release bundles say (tournament_sync.champion).
 """
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface
 
+from attestation.digest import sha256_hex
 from tournament_sync.archive import MAX_ARCHIVE_BYTES, read_archive
 from tournament_sync.champion import Champion, Channel, ReleaseOffer
 from tournament_sync.errors import RefusedError, ReleaseError, SourceUnavailableError, TreeError
@@ -33,6 +35,7 @@ from tournament_sync.feed.trusted import TrustedFeed
 
 MAX_OFFERS = 10_000
 NOT_FOUND = 404
+_FETCHING = "fetch-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,7 @@ class FeedSource:
         target = self._last().target(path)
         if target is None:
             raise TreeError(f"the feed does not list {path}")
-        with tempfile.TemporaryDirectory(prefix="fetch-", dir=self._state) as work:
+        with tempfile.TemporaryDirectory(prefix=_FETCHING, dir=self._state) as work:
             archive = Path(work) / "archive"
             self._download(target, archive, max_bytes=MAX_ARCHIVE_BYTES)
             content = read_archive(archive, into=into)
@@ -120,7 +123,26 @@ class FeedSource:
 
     def revocations(self) -> tuple[Revocation, ...]:
         """All revoked champions of the feed, by channel, in the order of their revocation."""
-        return tuple(entry for channel in Channel for entry in self._revocations(channel))
+        return tuple(entry for channel in Channel for entry in self.revocations_of(channel))
+
+    @property
+    def root_sha256(self) -> str:
+        """The digest of the root that was given: what makes it the same feed wherever it lies."""
+        return sha256_hex(self._root)
+
+    def revocations_of(self, channel: Channel) -> tuple[Revocation, ...]:
+        """What the role of that channel lists as revoked, in that order; it may list what never was its own."""
+        path = revocations_target(channel)
+        target = self._last().target(path)
+        if target is None:
+            raise SourceUnavailableError(f"the feed lacks {path}: nobody could be told of a revocation")
+        # Kept between looks, so that a list that has not changed is not fetched again.
+        kept = self._state / f"{channel.value}.revocations.json"
+        try:
+            self._download(target, kept, max_bytes=MAX_REVOCATIONS_BYTES)
+            return parse_revocations(kept.read_bytes())
+        except (RefusedError, OSError) as error:
+            raise SourceUnavailableError(f"{path}: {error}") from error
 
     def status(self) -> FeedStatus:
         """How current the feed is."""
@@ -143,6 +165,8 @@ class FeedSource:
         return self._feed
 
     def _look(self) -> TrustedFeed:
+        for unfinished in self._state.glob(f"{_FETCHING}*"):  # what a crash left, up to an archive each
+            shutil.rmtree(unfinished, ignore_errors=True)
         return TrustedFeed(
             self._base_url,
             fetcher=self._fetcher,
@@ -162,19 +186,6 @@ class FeedSource:
                     f"channel {channel.value} lists {path[:200]!r}, which is neither a champion's archive nor"
                     " its list of revocations"
                 )
-
-    def _revocations(self, channel: Channel) -> tuple[Revocation, ...]:
-        path = revocations_target(channel)
-        target = self._last().target(path)
-        if target is None:
-            raise SourceUnavailableError(f"the feed lacks {path}: nobody could be told of a revocation")
-        # Kept between looks, so that a list that has not changed is not fetched again.
-        kept = self._state / f"{channel.value}.revocations.json"
-        try:
-            self._download(target, kept, max_bytes=MAX_REVOCATIONS_BYTES)
-            return parse_revocations(kept.read_bytes())
-        except (RefusedError, OSError) as error:
-            raise SourceUnavailableError(f"{path}: {error}") from error
 
     def _download(self, target: TargetFile, into: Path, *, max_bytes: int) -> None:
         if target.length > max_bytes:

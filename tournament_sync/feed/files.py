@@ -1,6 +1,6 @@
 """Files that a crash leaves whole or absent: written beside, flushed, renamed.
 
-A `.part` file is what a crash left; the next call overwrites it, and no reader takes it for a file.
+A `.part` file is what a crash left; the next call replaces it, and no reader takes it for a file.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tournament_sync.errors import PublishError
 
@@ -30,7 +31,7 @@ def write_file(path: Path, data: bytes) -> None:
     """Replace `path` by `data`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    with _new(part) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -46,7 +47,7 @@ def copy_file(source: Path, part: Path, *, max_bytes: int) -> Copied:
     digest, size_bytes = hashlib.sha256(), 0
     # Neither following a link nor waiting for a pipe.
     handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file, part.open("wb") as out:
+    with os.fdopen(handle, "rb") as file, _new(part) as out:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise PublishError(f"{source} is no regular file")
         while chunk := file.read(_READ_BYTES):
@@ -58,6 +59,13 @@ def copy_file(source: Path, part: Path, *, max_bytes: int) -> Copied:
         out.flush()
         os.fsync(out.fileno())
     return Copied(path=part, sha256=digest.hexdigest(), size_bytes=size_bytes)
+
+
+def _new(part: Path) -> BinaryIO:
+    """A new file in place of what a crash, or whoever had the stick before, left there: a link is not followed."""
+    part.unlink(missing_ok=True)
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    return os.fdopen(handle, "wb")
 
 
 def put_file(part: Path, path: Path) -> None:

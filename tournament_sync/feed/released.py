@@ -12,6 +12,7 @@ from tournament_sync.archive import read_archive
 from tournament_sync.champion import Channel, is_champion_name
 from tournament_sync.errors import PublishError, RefusedError, ReleaseError
 from tournament_sync.git_objects import object_id, parse_commit
+from tournament_sync.release import claimed_links
 from tournament_sync.tree_files import hash_tree
 
 
@@ -57,7 +58,8 @@ def read_released(archive: Path, *, title: str) -> Claims:
         try:
             content = read_archive(archive, into=tree)
             claims = read_claims(content.release)
-            hashed, committed = hash_tree(tree), parse_commit(content.raw_commit).tree
+            hashed = hash_tree(tree, links=claimed_links(content.release))
+            committed = parse_commit(content.raw_commit).tree
         except RefusedError as error:
             raise PublishError(f"{title} cannot be published: {error}") from error
     for what, found, wanted in (

@@ -76,6 +76,9 @@ def _entry(raw: Any) -> Revocation:
         raise MalformedError(f"{name}: the tree is no git id")
     if not isinstance(reason, str) or not 0 < len(reason) <= MAX_REASON_CHARS:
         raise MalformedError(f"{name}: the reason is no text of 1 to {MAX_REASON_CHARS} characters")
+    if not reason.isprintable():
+        # It goes to logs and terminals of every site.
+        raise MalformedError(f"{name}: the reason has a character that cannot be printed: {reason[:80]!a}")
     return Revocation(
         name=name,
         manifest_root=parse_sha256_hex(raw["manifestRoot"]),

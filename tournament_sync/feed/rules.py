@@ -4,6 +4,7 @@ import re
 
 from tuf.api.exceptions import (
     BadVersionNumberError,
+    DownloadError,
     DownloadHTTPError,
     DownloadLengthMismatchError,
     LengthOrHashMismatchError,
@@ -17,6 +18,11 @@ _ROLLBACK = re.compile(
     r"New (?:timestamp|snapshot) version |Expected \S+\.json version |New snapshot is missing "
 )
 _WRONG_ROOT = re.compile(r"root was signed|Expected root version")
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether nothing was learned: no rule was broken by a feed that does not answer."""
+    return type(error) is DownloadError and "(rule: " not in f"{error}"
 
 
 def broken_rule(error: Exception) -> str:
@@ -37,6 +43,8 @@ def broken_rule(error: Exception) -> str:
             rule = "slow retrieval"
         case DownloadHTTPError():
             rule = "completeness: everything that is listed must be there"
+        case DownloadError() if is_unreachable(error):
+            return found
         case _:
             rule = "form"
     return f"{found} (rule: {rule})"

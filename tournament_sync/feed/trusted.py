@@ -5,6 +5,7 @@ what was seen before, not expired, and belongs together. Each refusal names the 
 Not covered: a feed whose root keys are stolen, and what is older than a state folder that was deleted.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,7 +21,7 @@ from attestation.errors import MalformedError
 from attestation.times import format_time
 from tournament_sync.errors import SourceUnavailableError
 from tournament_sync.feed.layout import METADATA_FOLDER, TARGETS_FOLDER, metadata_file
-from tournament_sync.feed.rules import broken_rule
+from tournament_sync.feed.rules import broken_rule, is_unreachable
 
 MAX_ROOT_ROTATIONS = 256
 MAX_DELEGATIONS = 32  # roles that are asked for one target; a feed has three
@@ -68,6 +69,7 @@ class TrustedFeed:
         self._base_url, self._fetcher, self._reference_time = base_url, fetcher, reference_time
         try:
             state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _remove_unfinished(state)
             before = _listed_before(state)
             self._updater = open_updater(
                 f"{base_url}{METADATA_FOLDER}/",
@@ -150,7 +152,8 @@ class TrustedFeed:
             ) from error
         # ValueError: python-tuf checks some parts of what it reads only when it uses them.
         except (RepositoryError, DownloadError, ValueError) as error:
-            raise SourceUnavailableError(f"the feed is refused: {broken_rule(error)}") from error
+            verb = "cannot be reached" if is_unreachable(error) else "is refused"
+            raise SourceUnavailableError(f"the feed {verb}: {broken_rule(error)}") from error
         except OSError as error:
             raise SourceUnavailableError(f"the feed cannot be read: {error}") from error
 
@@ -171,6 +174,13 @@ class TrustedFeed:
             return f" at {format_time(Metadata.from_bytes(data).signed.expires)}"
         except (KeyError, DownloadError, RepositoryError):
             return ""
+
+
+def _remove_unfinished(state: Path) -> None:
+    """What python-tuf was writing when it was killed; all that it has finished is named `….json`."""
+    for path in state.glob(f"{tempfile.gettempprefix()}*"):
+        if not path.suffix:
+            path.unlink(missing_ok=True)
 
 
 def _check_digest(target: TargetFile) -> None:

@@ -8,10 +8,11 @@ Not covered: the time of a name resolution, which is the system's; truth (crossc
 import asyncio
 import re
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 
@@ -35,6 +36,7 @@ USER_AGENT: Final = f"assay/{__version__}"
 MAX_REDIRECTS = 3  # within the host: a missing or extra slash
 _MAX_TOLD_CHARS = 200
 _TOURNAMENT_ID = re.compile(TOURNAMENT_ID_PATTERN, re.ASCII)
+_T = TypeVar("_T")
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,256}"', re.ASCII)  # RFC 9110, 8.8.3
 
 
@@ -86,18 +88,21 @@ class TournamentApi:
 
     def details(self, tournament_id: str) -> TournamentDetails:
         """That tournament."""
-        details = parse_details(self._body(details_path(tournament_id)))
+        path = details_path(tournament_id)
+        details = self._parsed(path, parse_details)
         if details.tournament_id != tournament_id:
-            raise TournamentError(f"asked for {tournament_id}, the answer is about {details.tournament_id}")
+            raise TournamentError(
+                f"{self._told(path)}: asked for {tournament_id}, the answer is about {details.tournament_id}"
+            )
         return details
 
     def latest(self) -> LatestDetails:
         """The latest tournament of each channel. Upstream renews the answer once an hour."""
-        return parse_latest(self._body(LATEST_PATH))
+        return self._parsed(LATEST_PATH, parse_latest)
 
     def weights(self) -> TournamentWeights:
         """Who is paid for the latest tournaments."""
-        return parse_weights(self._body(WEIGHTS_PATH))
+        return self._parsed(WEIGHTS_PATH, parse_weights)
 
     def fetch(self, path: str, *, etag: str | None) -> Fetched:
         """The JSON at `path`, not parsed; only if it changed since the answer with that `etag`."""
@@ -107,10 +112,16 @@ class TournamentApi:
             raise SourceUnavailableError(f"{path[:_MAX_TOLD_CHARS]!r} is no path of the API") from error
         return asyncio.run(self._fetch(url, etag=_usable_etag(etag)))
 
-    def _body(self, path: str) -> bytes:
+    def _parsed(self, path: str, parse: Callable[[bytes], _T]) -> _T:
         body = self.fetch(path, etag=None).body
         assert body is not None  # only a conditional request may be answered without one
-        return body
+        try:
+            return parse(body)
+        except TournamentError as error:
+            raise TournamentError(f"{self._told(path)}: {error}") from error
+
+    def _told(self, path: str) -> str:
+        return _told(self._base.copy_with(path=path))
 
     async def _fetch(self, url: httpx.URL, *, etag: str | None) -> Fetched:
         try:

@@ -71,6 +71,13 @@ def crosscheck(
     return _done(facts, findings)
 
 
+def not_compared(repository: str) -> Finding | None:
+    """That nobody compared the repository of that name; None if no tournament gives such a name."""
+    if parse_repository_name(repository) is None:
+        return None
+    return _finding("tournament-not-compared", repository)
+
+
 def _done(facts: TournamentFacts | None, findings: list[Finding]) -> CrossCheck:
     if any(finding.severity.rank >= Severity.HIGH.rank for finding in findings):
         facts = None

@@ -13,6 +13,10 @@ RULES: Final[Mapping[str, tuple[Severity, str]]] = {
         Severity.HIGH,
         "the repository has no name that the tournament gives, so nothing could be compared",
     ),
+    "tournament-not-compared": (
+        Severity.MEDIUM,
+        "named after a tournament, but nobody compared it with what the tournament's API says",
+    ),
     "tournament-id": (
         Severity.HIGH,
         "the name, the API's answer and its entry speak of different tournaments",

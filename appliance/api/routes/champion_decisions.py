@@ -51,7 +51,7 @@ def set_default(
         appliance, channel=body.channel, task_type=body.task_type, champion=row, actor=caller.name
     )
     with reading(appliance.engine) as conn:
-        return {"defaults": list_defaults(conn)}
+        return {"defaults": list_defaults(conn, trust=appliance.home.trust())}
 
 
 @router.post("/{champion}/approvals", openapi_extra=_BUNDLE)
@@ -88,7 +88,7 @@ def hold(champion: str, body: ReasonBody, appliance: ApplianceDep, caller: Decid
 
 @router.post("/{champion}/unhold")
 def unhold(champion: str, body: ReasonBody, appliance: ApplianceDep, caller: DeciderDep) -> DecisionView:
-    """End a hold; what was decided before it counts again. For admins."""
+    """End a hold; the last decision before or during it counts again. For admins."""
     row = _named(appliance, champion)
     adoption.release_hold(appliance, row, actor=caller.name, reason=body.reason)
     return _view(appliance, row)
@@ -110,4 +110,4 @@ def _named(appliance: Appliance, champion: str) -> ChampionRow:
 def _view(appliance: Appliance, row: ChampionRow, stopped: Stopped | None = None) -> DecisionView:
     ended = () if stopped is None else (*stopped.failed, *stopped.cancelling)
     with reading(appliance.engine) as conn:
-        return DecisionView(champion=read_line(conn, row), stopped=ended)
+        return DecisionView(champion=read_line(conn, row, trust=appliance.home.trust()), stopped=ended)

@@ -11,10 +11,10 @@ from appliance.api.bodies import EventPage, LogPage, OrderBody, RunPage, RunView
 from appliance.api.deps import Services, ServicesDep, SubmitterDep, get_caller
 from appliance.api.downloads import list_archive, read_log
 from appliance.domain import Run, RunState
-from appliance.errors import ForbiddenError, NotReadyError
+from appliance.errors import ForbiddenError, NotFoundError, NotReadyError
 from appliance.jobs import job_ids
 from appliance.orders import check_order, resolve_champion
-from appliance.store import runs
+from appliance.store import champions, runs
 from appliance.store.decisions import revoked_among
 from appliance.store.engine import reading
 from appliance.tokens import Token
@@ -63,7 +63,7 @@ def submit_run(
             now=services.clock.now(),
         )
         if run.id == run_id:  # an order taken before stays taken, whatever became of its champion
-            check_order(conn, order, submitter=caller.name)
+            check_order(conn, order, submitter=caller.name, trust=services.home.trust())
         view = _views(conn, (run,), services)[0]
     if run.id != run_id:
         response.status_code = status.HTTP_200_OK
@@ -190,13 +190,22 @@ def _archive(run: Run, services: Services, *, part: str, root: str, below: str) 
     return StreamingResponse(archive.stream(), media_type="application/x-tar", headers=headers)
 
 
+def _name(conn: Connection, champion: str) -> str | None:
+    try:
+        return champions.get(conn, champion).name
+    except NotFoundError:
+        return None  # a run is told whatever became of its champion's row
+
+
 def _views(conn: Connection, page: tuple[Run, ...], services: Services) -> tuple[RunView, ...]:
     others, free_bytes = runs.unfinished(conn), services.home.free_bytes()
-    revoked = revoked_among(conn, {run.order.champion for run in page})
+    ordered = {run.order.champion for run in page}
+    revoked, names = revoked_among(conn, ordered), {digest: _name(conn, digest) for digest in ordered}
     return tuple(
         run_view(
             run,
             others,
+            champion_name=names[run.order.champion],
             is_revoked=run.order.champion in revoked,
             capacity=services.capacity,
             free_bytes=free_bytes,
