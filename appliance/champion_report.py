@@ -31,7 +31,7 @@ from attestation.trust import TrustRoot
 from audit.event import Event, EventKind
 from audit.store import enqueue, events_of
 from tournament_sync.errors import ReportError
-from tournament_sync.inspection.links import with_links
+from tournament_sync.inspection.links import with_release
 from tournament_sync.inspection.report import (
     Finding,
     InspectionReport,
@@ -72,8 +72,11 @@ def inspect_champion(
     if kept is not None and is_complete(kept):
         return kept
     tree = appliance.store.path(champion.manifest_sha256)
-    report = with_links(
-        inspect(tree, manifest_sha256=champion.manifest_sha256), claimed_links(champion.release_bundle)
+    report = with_release(
+        inspect(tree, manifest_sha256=champion.manifest_sha256),
+        links=claimed_links(champion.release_bundle),
+        epoch=champion.contract_epoch,
+        channel=champion.channel,
     )
     now = appliance.clock.now()
     bundle = sign_report(report, signer=appliance.signer, now=now)

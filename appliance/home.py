@@ -30,6 +30,7 @@ from appliance.keys.file import (
     load_log_key,
 )
 from attestation.keys import load_public_key
+from attestation.times import format_time
 from attestation.trust import Role, TrustedKey, TrustRoot, encode_trust, parse_trust, trust_sha256
 from audit.durable import fsync_folder, locked, write_durably
 
@@ -261,6 +262,11 @@ def _trust_key(home: Home, *, name: str, role: Role, public_pem: bytes, valid_fr
         if known.key_id == key.key_id:
             if (known.role, known.name) != (role, name):
                 raise HomeError(f"that key is {known.name}'s as {known.role}: one key, one person, one role")
+            if valid_from < known.valid_from:
+                raise HomeError(
+                    f"{known.title} is trusted from {format_time(known.valid_from)} on; that it counted earlier, from"
+                    f" {format_time(valid_from)}, cannot be said afterwards: use a new key"
+                )
             return known
     _write_trust(home, TrustRoot(keys=(*trust.keys, key), log_vkey=trust.log_vkey))
     return key

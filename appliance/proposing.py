@@ -28,7 +28,7 @@ from audit.event import Event, EventKind
 from audit.store import enqueue
 from tournament_sync.champion import Champion
 from tournament_sync.errors import RefusedError, ReportError
-from tournament_sync.inspection.links import with_links
+from tournament_sync.inspection.links import with_release
 from tournament_sync.inspection.report import InspectionReport
 from tournament_sync.snapshot import Snapshot
 from tournament_sync.tournament.crosscheck import CrossCheck
@@ -70,7 +70,12 @@ def take_in(appliance: Appliance, snapshot: Snapshot, intake: Intake) -> str | N
             return f"its files changed while they were taken: {manifest.root_sha256} is not what was released"
         keep_commit(appliance.home, snapshot.folder.parent, manifest_sha256=manifest.root_sha256)
         tree = appliance.store.path(manifest.root_sha256)
-        report = with_links(intake.inspect(tree, manifest_sha256=manifest.root_sha256), champion.links)
+        report = with_release(
+            intake.inspect(tree, manifest_sha256=manifest.root_sha256),
+            links=champion.links,
+            epoch=champion.contract_epoch.value,
+            channel=champion.channel.value,
+        )
         keyless_identity = intake.keyless_identity(champion)
     except (RefusedError, ArtifactError) as error:
         return str(error)

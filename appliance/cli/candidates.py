@@ -103,7 +103,7 @@ def _of_home(name: str, *, home: str | None) -> Candidate:
     from appliance.champion_report import kept_report
     from appliance.dossier import find_champion
     from appliance.store.engine import reading
-    from tournament_sync.inspection.links import with_links
+    from tournament_sync.inspection.links import with_release
     from tournament_sync.inspection.run import inspect_tree
     from tournament_sync.release import claimed_links
 
@@ -115,7 +115,12 @@ def _of_home(name: str, *, home: str | None) -> Candidate:
     if report is None:
         with progress(f"inspecting {name}"):
             report = inspect_tree(folder, manifest_sha256=champion.manifest_sha256)
-            report = with_links(report, claimed_links(champion.release_bundle))
+            report = with_release(
+                report,
+                links=claimed_links(champion.release_bundle),
+                epoch=champion.contract_epoch,
+                channel=champion.channel,
+            )
     return Candidate(
         folder=folder,
         origin=f"home {appliance.home.root}",

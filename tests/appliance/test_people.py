@@ -113,3 +113,16 @@ def test_person_without_a_key_here_is_told_how_to_get_one(appliance: Appliance) 
         HomeError, match="bob has no signing key in this home; `assay people add bob --role approver`"
     ):
         appliance.home.person_signer("bob")
+
+
+def test_an_earlier_date_for_a_trusted_key_is_refused_not_passed_over(
+    appliance: Appliance, public_pem: bytes
+) -> None:
+    def trust(since: datetime) -> str:
+        return people.trust(
+            appliance, name="feed", role=Role.PUBLISHER, public_pem=public_pem, valid_from=since, actor="ada"
+        )
+
+    assert trust(NOW) == trust(NOW)
+    with pytest.raises(HomeError, match="is trusted from 2026-11-21T02:00:00Z on; that it counted earlier"):
+        trust(EARLIER)

@@ -133,6 +133,8 @@ ELSEWHERE = {
     "notice-changed",
     "contract-no-dockerfile",
     "contract-no-epoch",
+    "contract-epoch-mismatch",
+    "contract-channel-mismatch",
     "contract-no-parser",
 }
 OURS = (

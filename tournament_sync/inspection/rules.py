@@ -115,6 +115,8 @@ _LICENCES = {
 
 _CONTRACT = {
     "contract-no-dockerfile": Rule(_HIGH, "no Dockerfile of the contract is here, so nothing can be run"),
+    "contract-epoch-mismatch": Rule(_HIGH, "released for a contract epoch that its files do not fit"),
+    "contract-channel-mismatch": Rule(_HIGH, "released for a tournament whose tasks its files do not serve"),
     "contract-no-epoch": Rule(_HIGH, "it fits no epoch of the contract, so how to run it is not known"),
     "contract-no-parser": Rule(_MEDIUM, "which arguments its entry script takes could not be read"),
     "table-of-models": Rule(
