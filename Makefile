@@ -35,8 +35,9 @@ check: setup  ## formatting, lint, types, import contracts and the fast tests (u
 doctor: setup  ## try every hostile probe inside the real sandbox of this machine
 	.venv/bin/assay doctor
 
-bench: setup  ## measure what Assay costs over the bare script (docs/benchmarks.md)
+bench: setup  ## measure what runs and intake cost over the bare operation (docs/benchmarks.md)
 	.venv/bin/python benchmarks/overhead.py
+	.venv/bin/python benchmarks/intake.py
 
 docs: setup  ## write the tables in docs/ that the code knows better
 	.venv/bin/python docs/generate.py
