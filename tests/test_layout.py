@@ -28,14 +28,10 @@ def project(folder: Path = ROOT) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Both distributions, built; by name. Building fetches its back end from the package index."""
-    if not UV.exists():
-        pytest.skip("uv is not in .venv: the wheels cannot be built here")
     into = tmp_path_factory.mktemp("wheels")
     for source in (ROOT, ROOT / "attestation"):
         command = [str(UV), "build", "--quiet", "--wheel", "--out-dir", str(into), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_DEADLINE_S, check=False)
-        if done.returncode != 0 and "hatchling" in done.stderr:
-            pytest.skip(f"the build back end cannot be had here: {done.stderr.strip()[-200:]}")
         assert done.returncode == 0, done.stderr
     return {path.name.split("-")[0]: path for path in into.glob("*.whl")}
 

@@ -519,7 +519,6 @@ def keyless_identity(appliance: Appliance) -> object:
 def test_who_made_an_archive_is_verified_when_it_is_taken(
     demanding: Appliance, sigstore: PrivateSigstore
 ) -> None:
-    pytest.importorskip("sigstore")
     released = release(demanding)
     bundle = json.dumps(sigstore.bundle(released.path.read_bytes())).encode()
     assert len(sync(demanding, Stall((released,), keyless_bundles={FIRST: bundle})).new) == 1
