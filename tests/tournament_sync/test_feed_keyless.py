@@ -1,9 +1,7 @@
 """Keyless bundles: an instance of our own, everything right, then each thing wrong once."""
 
 import hashlib
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.tournament_sync.private_sigstore import IDENTITY, ISSUER, SIGNED_AT, PrivateSigstore
 from tournament_sync.errors import ReleaseError
-from tournament_sync.feed import keyless
+from tournament_sync.feed import keyless, keyless_child
 from tournament_sync.feed.custom import MAX_KEYLESS_BYTES
 from tournament_sync.feed.keyless import verify_keyless
 
@@ -190,12 +188,29 @@ def test_any_flipped_letter_of_a_signature_is_refused(verify, good: bytes) -> No
 
 
 def test_without_the_extra_the_answer_is_that_it_cannot_be_checked(
-    monkeypatch, good: bytes, sigstore
+    monkeypatch: pytest.MonkeyPatch, good: bytes, sigstore: PrivateSigstore
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sigstore.models", None)  # what a missing package looks like to import
-    spec = importlib.util.find_spec(keyless.__name__)
-    assert spec is not None and spec.loader is not None
-    bare = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bare)
+    monkeypatch.setattr(keyless, "IS_INSTALLED", False)
     with pytest.raises(ReleaseError, match="cannot be checked: the extra 'keyless' is not installed"):
-        bare.verify_keyless(good, "a" * 64, trust=sigstore.trust(), identity=IDENTITY, issuer=ISSUER)
+        verify_keyless(good, "0" * 64, trust=b"{}", identity=IDENTITY, issuer=ISSUER)
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("raise SystemExit(0)", "the check said nothing"),
+        ("print('verified, surely')", "verified, surely"),
+        ("raise ImportError('sigstore_models')", "the check ended with code 1"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "died of signal SIGSEGV"),
+    ],
+)
+def test_whatever_becomes_of_the_child_is_no_yes(
+    monkeypatch: pytest.MonkeyPatch, good: bytes, program: str, why: str
+) -> None:
+    monkeypatch.setattr(keyless, "_PROGRAM", program)  # what the child does is the input here
+    with pytest.raises(ReleaseError, match=f"keyless bundle is refused: .*{why}"):
+        verify_keyless(good, "0" * 64, trust=b"{}", identity=IDENTITY, issuer=ISSUER)
+
+
+def test_child_and_parent_have_one_word_for_yes() -> None:
+    assert keyless_child.VERIFIED == keyless._VERIFIED
