@@ -62,8 +62,7 @@ def tracked() -> tuple[Path, ...]:
     """Every file of the project, as git would take it."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode != 0:
-        pytest.skip("no git work tree here: which files are the project's cannot be told")
+    assert listed.returncode == 0, f"which files are the project's cannot be told: {listed.stderr}"
     return tuple(path for name in listed.stdout.split("\0") if (path := ROOT / name).is_file())
 
 
