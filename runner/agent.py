@@ -15,13 +15,15 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from runner.errors import RunnerError
 from runner.linux import start_time
 from runner.sandbox import cgroup
-from runner.sandbox.bubblewrap import BubblewrapSandbox
+from runner.sandbox.drivers import sandbox_of as driver_of
 from runner.sandbox.port import Isolation, Sandbox
+from runner.sandbox.remnants import IMAGES
 from runner.spec import Exit, ExitReason, encode_exit, parse_spec
 
 LOCK_DEADLINE_S = 10.0
@@ -40,19 +42,22 @@ def main() -> int:
     if settle:
         settle_lost(job_dir)
     else:
-        run_job(job_dir, sandbox=BubblewrapSandbox())
+        run_job(job_dir, sandbox_of=driver_of)
     return 0
 
 
-def run_job(job_dir: Path, *, sandbox: Sandbox) -> None:
-    """Run the job in `job_dir` unless it was ever started; its end is in `exit.json`."""
+def run_job(job_dir: Path, *, sandbox_of: Callable[[str], Sandbox]) -> None:
+    """Run the job in `job_dir` unless it was ever started; its end is in `exit.json`.
+
+    `sandbox_of` gives the driver that the order names.
+    """
     lock = _lock(job_dir, give_up=("agent.json", "exit.json"))
     if lock is None:
         return
     own = {"pid": os.getpid(), "start_time": start_time(os.getpid())}
     write_durably(job_dir / "agent.json", json.dumps(own).encode())
     cgroup.sweep(cgroup.host_folders())
-    write_durably(job_dir / "exit.json", encode_exit(_run(job_dir, sandbox)))
+    write_durably(job_dir / "exit.json", encode_exit(_run(job_dir, sandbox_of)))
     os.close(lock)
 
 
@@ -62,7 +67,8 @@ def settle_lost(job_dir: Path) -> None:
     if lock is None:
         return
     cgroup.sweep(cgroup.host_folders())
-    (job_dir / "output.img").unlink(missing_ok=True)
+    for image in IMAGES:
+        (job_dir / image).unlink(missing_ok=True)
     message = "the agent died and its guest with it; nothing was harvested (see agent.log)"
     lost = _without_guest(ExitReason.LOST, message)
     write_durably(job_dir / "exit.json", encode_exit(lost))
@@ -82,7 +88,7 @@ def write_durably(path: Path, data: bytes) -> None:
     os.close(folder)
 
 
-def _run(job_dir: Path, sandbox: Sandbox) -> Exit:
+def _run(job_dir: Path, sandbox_of: Callable[[str], Sandbox]) -> Exit:
     def on_measured(isolation: Isolation) -> None:
         write_durably(job_dir / "isolation.json", json.dumps(isolation, indent=1, sort_keys=True).encode())
         if not isolation.get("violations"):
@@ -91,8 +97,9 @@ def _run(job_dir: Path, sandbox: Sandbox) -> Exit:
     if (job_dir / CANCEL_FILE).exists():
         return _without_guest(ExitReason.CANCELLED, "cancelled before the guest was started")
     try:
-        return sandbox.run(
-            parse_spec((job_dir / "job.json").read_bytes()),
+        spec = parse_spec((job_dir / "job.json").read_bytes())
+        return sandbox_of(spec.driver).run(
+            spec,
             job_dir=job_dir,
             on_measured=on_measured,
             should_cancel=(job_dir / CANCEL_FILE).exists,

@@ -24,6 +24,16 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
+MS_RDONLY = 1
+MS_REMOUNT = 32
+
+# mount_setattr(2)
+MOUNT_ATTR_RDONLY = 0x01
+MOUNT_ATTR_NOSUID = 0x02
+MOUNT_ATTR_NODEV = 0x04
+MOUNT_ATTR_NOEXEC = 0x08
+MOUNT_ATTR_IDMAP = 0x00100000
+
 O_PATH = 0o10000000  # not in the os module before Python 3.12 on every build
 
 # openat2(2): stay beneath the folder, follow nothing, cross no mount.
@@ -31,8 +41,18 @@ RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
 
-_SYS_OPENAT2 = 437  # the same on every architecture
+# The same on every architecture.
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_OPENAT2 = 437
+_SYS_MOUNT_SETATTR = 442
+_OPEN_TREE_CLONE = 1
+_AT_RECURSIVE = 0x8000
+_AT_EMPTY_PATH = 0x1000
+_MOVE_MOUNT_F_EMPTY_PATH = 0x04
+_MOVE_MOUNT_T_EMPTY_PATH = 0x40
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
@@ -78,6 +98,33 @@ def unmount(target: str) -> None:
     _checked(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
 
 
+def clone_tree(folder: int, *, recursive: bool) -> int:
+    """A copy of the mount at the open `folder`, attached nowhere; its descriptor. See open_tree(2)."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    return _checked(_libc.syscall(_SYS_OPEN_TREE, folder, b"", ctypes.c_ulong(flags)), "open_tree")
+
+
+def attach_tree(tree: int, target: int) -> None:
+    """Attach what `clone_tree` gave at the open `target`, also of another mount namespace if entered."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    _checked(_libc.syscall(_SYS_MOVE_MOUNT, tree, b"", target, b"", flags), "move_mount")
+
+
+def set_mount_flags(mount: int, *, flags: int, recursive: bool, idmap: int | None = None) -> None:
+    """Add MOUNT_ATTR flags to the mount open at `mount`; `idmap` is a user namespace to show its ids through."""
+    attributes = flags | (MOUNT_ATTR_IDMAP if idmap is not None else 0)
+    # struct mount_attr: to set, to clear, propagation, user namespace
+    wanted = struct.pack("=QQQQ", attributes, 0, 0, idmap or 0)
+    how = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    result = _libc.syscall(_SYS_MOUNT_SETATTR, mount, b"", how, wanted, ctypes.c_size_t(len(wanted)))
+    _checked(result, "mount_setattr")
+
+
+def enter_namespace(namespace: int) -> None:
+    """Move the calling thread into the open namespace, see setns(2)."""
+    _checked(_libc.setns(namespace, 0), "setns")
+
+
 def die_with_parent(parent_pid: int) -> None:
     """Have this process killed when `parent_pid` ends, also when that has happened already.
 
@@ -86,6 +133,11 @@ def die_with_parent(parent_pid: int) -> None:
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
     if os.getppid() != parent_pid:
         os._exit(125)
+
+
+def pause() -> None:
+    """Wait for a signal."""
+    _libc.pause()
 
 
 def set_dumpable() -> None:
@@ -108,6 +160,12 @@ def open_beneath(name: bytes, *, folder: int, flags: int) -> int:
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0, resolve)
     return _checked(_libc.syscall(_SYS_OPENAT2, folder, name, how, len(how)), "openat2")
+
+
+def open_in_root(name: str, *, root: int, flags: int) -> int:
+    """Open `name` as if the open folder `root` were `/`: links in it are followed, and never lead out."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    return _checked(_libc.syscall(_SYS_OPENAT2, root, name.encode(), how, len(how)), "openat2")
 
 
 def attach_loop_device(image: int, name: str) -> tuple[int, str]:

@@ -2,21 +2,39 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from runner.errors import SpecError
+from runner.isolation_demand import Demand, read_demand
 
 T = TypeVar("T")
 
 
+class Access(StrEnum):
+    """What a guest may do with what it is shown."""
+
+    READ = "read-only"
+    COPY = "copy-on-write"  # it may change what it sees; the host's files stay as they are
+
+
+class Profile(StrEnum):
+    """How much of a root file system a guest has."""
+
+    STRICT = "strict"  # everything but output, /tmp and /dev/shm is read-only; user id 1000
+    # What a champion takes for granted: user id 0, which is nobody outside, and a root that it may write
+    # all over, on a volume with a quota that is thrown away afterwards.
+    CHAMPION = "champion"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A host file or folder shown read-only at `target`. There are no writable mounts but the output."""
+    """A host file or folder shown at `target`. Nothing that a guest does reaches `source`."""
 
     source: str
     target: str
+    access: Access = Access.READ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +44,22 @@ class Runtime:
     python_prefix: str
     site_packages: str
     python_version: str  # "3.11"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A container image's files, unpacked on the host and verified by whoever unpacked them."""
+
+    tree: str
+    manifest_sha256: str  # hex; what the isolation claim names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One granted device: its NVML UUID (of a MIG slice: the slice's) and its device nodes on the host."""
+
+    uuid: str
+    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +73,8 @@ class Limits:
     cpu_millis: int = 2000  # thousandths of a CPU
     output_bytes: int = 4 << 30
     output_inodes: int = 20_000
+    root_bytes: int = 8 << 30  # what a champion writes outside its output
+    root_inodes: int = 200_000
     tmp_bytes: int = 2 << 30
     shm_bytes: int = 1 << 30
     log_bytes: int = 16 << 20
@@ -48,7 +84,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """One guest: what to start, what it sees, what it may use. The network is always none."""
+    """One guest: what to start, what it sees, what it may use. The network is always none.
+
+    Its root is made of exactly one of `runtime` and `image`. `driver` is never exchanged for another one.
+    """
 
     job_id: str
     argv: tuple[str, ...]
@@ -57,7 +96,12 @@ class SandboxSpec:
     mounts: tuple[Mount, ...]
     output_target: str
     limits: Limits
-    runtime: Runtime
+    runtime: Runtime | None = None
+    image: Image | None = None
+    profile: Profile = Profile.STRICT
+    driver: str = "bubblewrap"
+    gpus: tuple[Gpu, ...] = ()
+    demand: Demand | None = None  # what must have been measured before the inputs are mounted
     # Files the caller will ask for by name; harvested first, so that junk cannot crowd them out.
     declared_outputs: tuple[str, ...] = ()
     # Folders made inside the output before the guest starts, relative to it.
@@ -92,6 +136,10 @@ class Exit:
     log_bytes_total: int
     # Outputs that were not taken, and why: path → reason.
     rejected: Mapping[str, str]
+    out_of_memory: str | None = None  # which memory ran out, see runner.out_of_memory
+    # Bytes through each network interface of the guest, read after its end: interface → {received, sent}.
+    network_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    remnants: tuple[str, ...] = ()  # what could not be cleaned up
 
 
 def encode_spec(spec: SandboxSpec) -> bytes:
@@ -107,9 +155,13 @@ def parse_spec(data: bytes) -> SandboxSpec:
             **{
                 **raw,
                 "argv": tuple(raw["argv"]),
-                "mounts": tuple(_exact(Mount, m) for m in raw["mounts"]),
+                "mounts": tuple(_exact(Mount, {**m, "access": Access(m["access"])}) for m in raw["mounts"]),
                 "limits": _exact(Limits, raw["limits"]),
-                "runtime": _exact(Runtime, raw["runtime"]),
+                "runtime": None if raw["runtime"] is None else _exact(Runtime, raw["runtime"]),
+                "image": None if raw["image"] is None else _exact(Image, raw["image"]),
+                "profile": Profile(raw["profile"]),
+                "demand": None if raw["demand"] is None else read_demand(raw["demand"]),
+                "gpus": tuple(_exact(Gpu, {**g, "nodes": tuple(g["nodes"])}) for g in raw["gpus"]),
                 "declared_outputs": tuple(raw["declared_outputs"]),
                 "output_folders": tuple(raw["output_folders"]),
             }
@@ -127,7 +179,9 @@ def parse_exit(data: bytes) -> Exit:
     """The exit that `encode_exit` wrote. Raises SpecError on anything else."""
     try:
         raw = json.loads(data)
-        return Exit(**{**raw, "reason": ExitReason(raw["reason"])})
+        return Exit(
+            **{**raw, "reason": ExitReason(raw["reason"]), "remnants": tuple(raw.get("remnants", ()))}
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise SpecError(f"exit facts are malformed: {error}") from error
 

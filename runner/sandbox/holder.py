@@ -1,10 +1,11 @@
-"""The process that holds one sandbox: stage, launch, measure, release, watch, kill, harvest.
+"""The process that holds one sandbox: stage, launch, measure, release, watch, kill, harvest, clear.
 
 It is a fork of the runner in a mount namespace of its own, so that its end, however violent, frees every mount
 and loop device, and takes the guest with it. It reports to the runner line by line.
 
-What is covered: the order of these steps, and that nothing of the guest lives when the harvest begins.
-What is not covered: control groups outlive a killed holder; the next start sweeps them.
+What is covered: the order of these steps, whatever the walls are, and that nothing of the guest lives when the
+harvest begins.
+What is not covered: control groups and containers' records outlive a killed holder; the next start sweeps them.
 """
 
 import json
@@ -13,28 +14,41 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runner import linux
 from runner.errors import HarvestError, RunnerError, SandboxUnavailableError, SpecError
-from runner.sandbox import cgroup, rootfs
+from runner.isolation_demand import TIERS, shortfalls
+from runner.out_of_memory import MAX_TAIL_BYTES, OutOfMemory, which_memory
+from runner.sandbox import cgroup, rootfs, stage, volume
+from runner.sandbox.gate import RELEASE, gate_command, parse_report, read_report, try_writes
 from runner.sandbox.identity import Identity, claim_identity
-from runner.sandbox.launch import Started, start
-from runner.sandbox.measure import Guest, measure, unenforced, violations
+from runner.sandbox.layout import guest_environment
+from runner.sandbox.measure import bytes_of_namespace, group_facts, host_facts
 from runner.sandbox.reap import harvest_output
 from runner.sandbox.supervise import Log, Watch
-from runner.spec import Exit, ExitReason, SandboxSpec, encode_exit
+from runner.sandbox.violations import inside_violations
+from runner.sandbox.walls import Stage, Started, Walls
+from runner.spec import Exit, ExitReason, Profile, SandboxSpec, encode_exit
 
 ANSWER_DEADLINE_S = 60.0
 
 # One message per line to the runner: {"kind": …, "value": …}; single letters back.
 MEASURED, ENDED, UNAVAILABLE, MALFORMED = "measured", "ended", "unavailable", "malformed"
 GO, CANCEL = b"G", b"C"
+_KILLS = (OutOfMemory.CONTROL_GROUP, OutOfMemory.HOST)
+_MEMORY_ENDS: Mapping[OutOfMemory | None, str] = {
+    None: "memory ran out",
+    OutOfMemory.CONTROL_GROUP: "the kernel killed a process of the guest at its memory limit",
+    OutOfMemory.HOST: "the kernel killed a process of the guest because the host's memory ran out",
+    OutOfMemory.CUDA: "the GPU's memory ran out (CUDA, by the guest's own words)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +57,9 @@ class Order:
 
     spec: SandboxSpec
     job_dir: Path
-    group_name: str
-    bwrap: str
-    bwrap_version: str
+    name: str  # unique on this host
+    walls: Walls
+    version: str
     program: bytes
 
 
@@ -82,62 +96,57 @@ def hold(order: Order, runner: socket.socket, *, runner_pid: int) -> None:
 
 
 def _hold(order: Order, runner: socket.socket) -> Exit:
-    log_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    log_flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     held = _Held(
         order=order,
         runner=runner,
         job=os.open(order.job_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
         log=os.open(order.job_dir / "stdout.log", log_flags, 0o644),
         identity=claim_identity(),
-        group=cgroup.create(order.group_name, order.spec.limits, parents=cgroup.host_folders()),
+        group=cgroup.create(order.name, order.spec.limits, parents=cgroup.host_folders()),
     )
+    volumes = stage.prepare_volumes(order.spec, identity=held.identity, job=held.job, job_dir=order.job_dir)
     try:
-        root, output = _stage(held)
-        started = start(
+        _enter_namespaces(held.identity)
+        built = stage.build(
             order.spec,
-            bwrap=order.bwrap,
-            root=root,
-            output=output,
-            program=order.program,
+            volumes,
             identity=held.identity,
-            group=held.group,
+            label=order.name,
+            mounts_late=order.walls.mounts_late,
         )
-        os.set_blocking(started.output, False)
-        return _guard(held, started, output)
+        staged = _stage(held, built)
+        started = order.walls.start(staged)
+        try:
+            return _guard(held, started, staged, built)
+        finally:
+            order.walls.clear(order.name)
     finally:
-        with suppress(FileNotFoundError):
-            os.unlink("output.img", dir_fd=held.job)
+        for made in (volumes.output, volumes.root):
+            if made is not None:
+                volume.discard(made)
         held.group.kill()
         held.group.remove()
 
 
-def _stage(held: _Held) -> tuple[str, str]:
-    """Enter the namespaces and build the guest's root and output; returns their paths."""
-    spec, owner = held.order.spec, held.identity.user_id
-    image, formatting = None, None
-    if held.identity.is_own:
-        path = held.order.job_dir / "output.img"
-        image = rootfs.make_image(path, spec.limits)
-        formatting = rootfs.start_mkfs(path, spec.limits, owner=owner)
-    _enter_namespaces(held.identity)
-    sources = rootfs.open_sources(spec)
-    base = rootfs.stage_base()
-    root = rootfs.build_root(spec, base, sources=sources)
-    output = f"{base}/out"
-    Path(output).mkdir()
-    is_mounted = False
-    if formatting is not None and image is not None:
-        _, status = os.waitpid(formatting, 0)
-        is_mounted = status == 0 and rootfs.mount_image(image, output, name=held.order.group_name)
-    if image is not None:
-        os.unlink("output.img", dir_fd=held.job)  # the mount keeps it; a crash leaves no file behind
-        os.close(image)
-    if not is_mounted:
-        rootfs.mount_tmpfs_output(output, spec.limits, owner=owner)
-    rootfs.make_output_folders(spec, output, owner=owner)
-    for descriptor in sources.values():
-        os.close(descriptor)
-    return root, output
+def _stage(held: _Held, built: stage.Built) -> Stage:
+    spec = held.order.spec
+    environment = guest_environment(spec)
+    root = os.open(built.root, linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    program = rootfs.find_program(root, spec.argv[0], search=environment["PATH"])
+    os.close(root)
+    return Stage(
+        spec=spec,
+        name=held.order.name,
+        root=built.root,
+        scratch=built.scratch,
+        identity=held.identity,
+        group=held.group,
+        program=held.order.program,
+        command=gate_command((program, *spec.argv[1:])),
+        environment=environment,
+        mounts=built.mounts,
+    )
 
 
 def _enter_namespaces(identity: Identity) -> None:
@@ -152,33 +161,42 @@ def _enter_namespaces(identity: Identity) -> None:
     linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
 
 
-def _guard(held: _Held, started: Started, output: str) -> Exit:
+def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> Exit:
     """Measure, release or refuse, watch, kill, and only then harvest."""
-    limits = held.order.spec.limits
-    found = _measure(held, started)
+    limits, walls, output = held.order.spec.limits, held.order.walls, built.output
+    found = _measure(held, started, staged, built)
     measured_at = _now()
+    network = os.open(f"/proc/{started.gate}/ns/net", os.O_RDONLY | os.O_CLOEXEC)  # outlives the guest
+    os.set_blocking(started.output, False)
     watch = Watch(
         started=started,
         group=held.group,
         limits=limits,
         log=Log(source=started.output, target=held.log, cap_bytes=limits.log_bytes),
         is_cancelled=lambda: _is_cancelled(held.runner),
+        ask_to_end=partial(walls.ask_to_end, started, staged),
     )
     began = time.monotonic()
     released_at, reason = None, ExitReason.REFUSED
     if not found:
         released_at = _now()
-        os.write(started.release, b"\n")
+        os.write(started.release, RELEASE)
         os.close(started.release)
         reason = watch.until_end()
     elapsed_ms = int((time.monotonic() - began) * 1000)
     survivors = watch.kill_all()
     watch.log.finish()
     usage = {**held.group.usage(), "wall_ms": elapsed_ms}
-    if reason is ExitReason.EXITED and usage.get("oom_kills"):
+    memory = which_memory(
+        kills=usage.get("oom_kills", 0),
+        peak_bytes=usage.get("memory_peak_bytes"),
+        limit_bytes=limits.memory_bytes,
+        log_tail=_tail(held.log),
+    )
+    if reason is ExitReason.EXITED and (memory in _KILLS or (memory is not None and watch.code != 0)):
         reason = ExitReason.OUT_OF_MEMORY
     code = None if reason is ExitReason.REFUSED else watch.code
-    message = describe(reason, code=code, limits_s=limits.wall_clock_s, found=found)
+    message = describe(reason, code=code, limits_s=limits.wall_clock_s, found=found, memory=memory)
     rejected: Mapping[str, str] = {}
     if reason is not ExitReason.REFUSED and not survivors:
         try:
@@ -196,28 +214,72 @@ def _guard(held: _Held, started: Started, output: str) -> Exit:
         survivors=survivors,
         log_bytes_total=watch.log.total_bytes,
         rejected=rejected,
+        out_of_memory=memory,
+        network_bytes=bytes_of_namespace(network),
     )
 
 
-def _measure(held: _Held, started: Started) -> tuple[str, ...]:
-    """Measure the walls and have the runner write them down; returns the violations."""
-    guest = Guest(
-        pid=started.gate,
-        group=held.group,
-        filter=held.order.program,
-        driver_version=held.order.bwrap_version,
-        has_own_user_id=held.identity.is_own,
-    )
-    facts = measure(guest)
-    found = violations(facts, held.order.spec)
-    told = {**facts, "unenforced": list(unenforced(facts)), "violations": list(found)}
-    _tell(held.runner, MEASURED, told)
+def _measure(held: _Held, started: Started, staged: Stage, built: stage.Built) -> tuple[str, ...]:
+    """Measure the walls, mount the inputs if they hold, measure again, and have the runner write that down.
+
+    Returns the violations; with one, no input was mounted where walls can mount them late.
+    """
+    inside = parse_report(read_report(started.output))
+    facts = _facts(held, started, staged, inside)
+    found = _violations(held, facts, staged, tried=())
+    if not found:
+        mounts = built.mounts
+        if built.late:
+            pid, prefix = held.order.walls.input_root(started, staged)
+            mounts += stage.attach_late(built, pid=pid, prefix=prefix)
+        staged = replace(staged, mounts=mounts)
+        closed = [m.target for m in mounts if not m.writable and Path(built.root + m.target).is_dir()]
+        if staged.spec.profile is Profile.STRICT:
+            closed.append("/")
+        inside["write_tries"] = parse_report(try_writes(started.release, started.output, closed))[
+            "write_tries"
+        ]
+        facts = _facts(held, started, staged, inside)
+        found = _violations(held, facts, staged, tried=closed)
+    _tell(held.runner, MEASURED, {**facts, "violations": list(found)})
     _await_go(held.runner)
     return found
 
 
+def _facts(held: _Held, started: Started, staged: Stage, inside: Mapping[str, Any]) -> dict[str, Any]:
+    walls, spec = held.order.walls, held.order.spec
+    facts = {
+        "driver": walls.name,
+        "tier": TIERS[walls.name],
+        "driver_version": held.order.version,
+        "profile": spec.profile.value,
+        "image": None if spec.image is None else spec.image.manifest_sha256,
+        "gpus": [gpu.uuid for gpu in spec.gpus],
+        "inputs_mounted": "after the first measurement" if walls.mounts_late else "before the measurement",
+        "host": host_facts(),
+        **group_facts(started.gate, held.group),
+        **walls.measure(started, staged),
+        "inside": inside,
+    }
+    return {**facts, "unenforced": list(walls.unenforced(facts, staged))}
+
+
+def _violations(
+    held: _Held, facts: Mapping[str, Any], staged: Stage, *, tried: Sequence[str]
+) -> tuple[str, ...]:
+    found = [*held.order.walls.violations(facts, staged), *inside_violations(facts["inside"], tried=tried)]
+    if held.order.spec.demand is not None:
+        found += shortfalls(facts, held.order.spec.demand)
+    return tuple(found)
+
+
 def describe(  # noqa: PLR0911  one sentence per reason
-    reason: ExitReason, *, code: int | None, limits_s: float, found: tuple[str, ...]
+    reason: ExitReason,
+    *,
+    code: int | None,
+    limits_s: float,
+    found: tuple[str, ...],
+    memory: OutOfMemory | None = None,
 ) -> str:
     """The end of a guest in one sentence."""
     match reason:
@@ -226,7 +288,7 @@ def describe(  # noqa: PLR0911  one sentence per reason
         case ExitReason.TIMEOUT:
             return f"the guest was ended after its {limits_s:g} seconds"
         case ExitReason.OUT_OF_MEMORY:
-            return "the kernel killed a process of the guest at its memory limit"
+            return _MEMORY_ENDS[memory]
         case ExitReason.CANCELLED:
             return "the guest was ended because somebody cancelled it"
         case ExitReason.REFUSED:
@@ -235,6 +297,11 @@ def describe(  # noqa: PLR0911  one sentence per reason
             return "the sandbox could not be made"
         case ExitReason.LOST:
             return "the runner lost the guest, which is dead"
+
+
+def _tail(log: int) -> bytes:
+    size = os.fstat(log).st_size
+    return os.pread(log, MAX_TAIL_BYTES, max(0, size - MAX_TAIL_BYTES))
 
 
 def _tell(runner: socket.socket, kind: str, value: Any) -> None:

@@ -49,6 +49,12 @@ def claim_identity() -> Identity:
     raise SandboxUnavailableError(f"all {POOL_SIZE} user ids for guests are in use; let other runs end first")
 
 
+def release_identity(identity: Identity) -> None:
+    """Give the id back."""
+    if identity.lock is not None:
+        os.close(identity.lock)
+
+
 def _is_mapped(user_id: int) -> bool:
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         inside, _, count = (int(word) for word in line.split())

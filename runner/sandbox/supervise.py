@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from runner import linux
 from runner.sandbox import cgroup
-from runner.sandbox.launch import Started
+from runner.sandbox.processes import send
+from runner.sandbox.walls import Started
 from runner.spec import ExitReason, Limits
 
 TICK_S = 0.1
@@ -60,13 +60,14 @@ class Log:
 
 @dataclass(slots=True, kw_only=True)
 class Watch:
-    """One released guest. `status` is bubblewrap's wait status once it ended."""
+    """One released guest. `status` is the child's wait status once it ended."""
 
     started: Started
     group: cgroup.Group
     limits: Limits
     log: Log
     is_cancelled: Callable[[], bool]
+    ask_to_end: Callable[[], None]
     status: int | None = None
     _poll: select.poll = field(default_factory=select.poll)
 
@@ -80,7 +81,7 @@ class Watch:
     def until_end(self) -> ExitReason:
         """Wait for the guest's end by itself, by its deadline or by cancellation."""
         deadline = time.monotonic() + self.limits.wall_clock_s
-        ended = os.pidfd_open(self.started.bwrap)
+        ended = os.pidfd_open(self.started.child)
         self._poll.register(ended, select.POLLIN)
         self._poll.register(self.log.source, select.POLLIN)
         try:
@@ -108,9 +109,9 @@ class Watch:
         while time.monotonic() < deadline:
             self.group.kill()
             if self._first_is_alive():
-                _signal(self.started.first, signal.SIGKILL)
+                send(self.started.first, signal.SIGKILL)
             if not self._reaped():
-                _signal(self.started.bwrap, signal.SIGKILL)
+                send(self.started.child, signal.SIGKILL)
             self.log.drain()
             if not self._living():
                 break
@@ -130,7 +131,7 @@ class Watch:
 
     def _first_is_alive(self) -> bool:
         started = self.started
-        with suppress(ChildProcessError):  # ours only once bubblewrap is gone
+        with suppress(ChildProcessError):  # ours only once our child is gone
             os.waitpid(started.first, os.WNOHANG)
         return started.first_start_time is not None and (
             linux.start_time(started.first) == started.first_start_time
@@ -138,39 +139,14 @@ class Watch:
 
     def _reaped(self) -> bool:
         if self.status is None:
-            pid, status = os.waitpid(self.started.bwrap, os.WNOHANG)
+            pid, status = os.waitpid(self.started.child, os.WNOHANG)
             if pid:
                 self.status = status
         return self.status is not None
 
     def _ask_to_end(self) -> None:
         """SIGTERM to the guest's processes but not to its walls, then some time to go."""
-        for pid in self._guest_processes():
-            _signal(pid, signal.SIGTERM)
-            _signal(pid, signal.SIGCONT)  # a stopped process would not hear it
+        self.ask_to_end()
         deadline = time.monotonic() + self.limits.grace_s
         while not self._reaped() and (left := deadline - time.monotonic()) > 0:
             self._tick(left)
-
-    def _guest_processes(self) -> list[int]:
-        walls = {self.started.bwrap, self.started.first}
-        members = set(self.group.processes()) or _descendants(self.started.first)
-        return sorted(members - walls)
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _descendants(pid: int) -> set[int]:
-    found: set[int] = set()
-    pending = [pid]
-    while pending:
-        current = pending.pop()
-        with suppress(OSError):
-            for task in Path(f"/proc/{current}/task").iterdir():
-                for child in (task / "children").read_text().split():
-                    found.add(int(child))
-                    pending.append(int(child))
-    return found

@@ -2,13 +2,16 @@
 
 import fcntl
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import runner.agent
 from runner.agent import run_job, settle_lost, write_durably
+from runner.sandbox.drivers import sandbox_of
 from runner.sandbox.fake import FakeSandbox
+from runner.sandbox.port import Sandbox
 from runner.spec import Exit, ExitReason, SandboxSpec, encode_spec, parse_exit
 from tests.runner.guests import order
 
@@ -26,12 +29,24 @@ def ends_well(spec: SandboxSpec, output: Path) -> tuple[bytes, int | None]:
     return b"done\n", 0
 
 
+def always(sandbox: Sandbox) -> Callable[[str], Sandbox]:
+    return lambda driver: sandbox
+
+
+def test_the_driver_that_the_order_names_is_used_and_no_other(job_dir: Path) -> None:
+    (job_dir / "job.json").write_bytes(encode_spec(order("true", driver="kata")))
+    run_job(job_dir, sandbox_of=sandbox_of)
+    ended = end_of(job_dir)
+    assert ended.reason is ExitReason.UNAVAILABLE
+    assert "there is no sandbox driver 'kata'; known are bubblewrap" in ended.message
+
+
 def end_of(job_dir: Path) -> Exit:
     return parse_exit((job_dir / "exit.json").read_bytes())
 
 
 def test_a_job_leaves_its_isolation_phase_and_end(job_dir: Path) -> None:
-    run_job(job_dir, sandbox=FakeSandbox(guest=ends_well))
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=ends_well)))
     assert end_of(job_dir).reason is ExitReason.EXITED
     assert json.loads((job_dir / "isolation.json").read_bytes())["driver"] == "fake"
     assert (job_dir / "phase").read_bytes() == b"running"
@@ -46,19 +61,19 @@ def test_a_job_is_never_run_twice(job_dir: Path) -> None:
         return b"", 0
 
     for _ in range(2):
-        run_job(job_dir, sandbox=FakeSandbox(guest=counts))
+        run_job(job_dir, sandbox_of=always(FakeSandbox(guest=counts)))
     assert runs == ["job"]
 
 
 def test_a_job_whose_agent_died_is_not_run_again(job_dir: Path) -> None:
     (job_dir / "agent.json").write_text("{}")
-    run_job(job_dir, sandbox=FakeSandbox(guest=ends_well))
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=ends_well)))
     assert not (job_dir / "exit.json").exists()
 
 
 def test_a_job_that_was_settled_as_lost_is_not_run_by_a_late_agent(job_dir: Path) -> None:
     settle_lost(job_dir)
-    run_job(job_dir, sandbox=FakeSandbox(guest=ends_well))
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=ends_well)))
     assert end_of(job_dir).reason is ExitReason.LOST
     assert not (job_dir / "harvest").exists()
 
@@ -67,32 +82,32 @@ def test_an_agent_stands_back_while_another_holds_the_job(job_dir: Path) -> None
     with (job_dir / "agent.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         (job_dir / "agent.json").write_text("{}")
-        run_job(job_dir, sandbox=FakeSandbox(guest=ends_well))
+        run_job(job_dir, sandbox_of=always(FakeSandbox(guest=ends_well)))
     assert not (job_dir / "exit.json").exists()
 
 
 def test_weak_walls_never_reach_the_phase_running(job_dir: Path) -> None:
     weak = {"driver": "fake", "violations": ["/usr is writable"]}
-    run_job(job_dir, sandbox=FakeSandbox(guest=ends_well, isolation=weak))
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=ends_well, isolation=weak)))
     assert end_of(job_dir).reason is ExitReason.REFUSED
     assert not (job_dir / "phase").exists()
 
 
 def test_an_unavailable_sandbox_is_an_end_with_its_reason(job_dir: Path) -> None:
-    run_job(job_dir, sandbox=FakeSandbox(guest=ends_well, unavailable="install bubblewrap"))
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=ends_well, unavailable="install bubblewrap")))
     assert (end_of(job_dir).reason, end_of(job_dir).message) == (ExitReason.UNAVAILABLE, "install bubblewrap")
 
 
 def test_a_malformed_order_is_an_end_with_its_reason(job_dir: Path) -> None:
     (job_dir / "job.json").write_bytes(b"{}")
-    run_job(job_dir, sandbox=FakeSandbox(guest=ends_well))
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=ends_well)))
     assert end_of(job_dir).reason is ExitReason.UNAVAILABLE
     assert "malformed" in end_of(job_dir).message
 
 
 def test_a_job_cancelled_early_never_runs(job_dir: Path) -> None:
     (job_dir / "cancel").touch()
-    run_job(job_dir, sandbox=FakeSandbox(guest=ends_well))
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=ends_well)))
     assert end_of(job_dir).reason is ExitReason.CANCELLED
     assert not (job_dir / "isolation.json").exists()
 
@@ -107,7 +122,7 @@ def test_a_lost_job_is_settled_and_stays_so(job_dir: Path) -> None:
 
 
 def test_an_ended_job_is_not_settled_as_lost(job_dir: Path) -> None:
-    run_job(job_dir, sandbox=FakeSandbox(guest=ends_well))
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=ends_well)))
     settle_lost(job_dir)
     assert end_of(job_dir).reason is ExitReason.EXITED
 

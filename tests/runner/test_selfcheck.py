@@ -288,12 +288,13 @@ def test_a_missing_wall_of_the_real_driver_is_found(
 ) -> None:
     # The driver would refuse by its own measurement; that is switched off, to see the probes alone.
     from runner.runtime import locate_runtime
-    from runner.sandbox import bubblewrap, holder, launch
+    from runner.sandbox import bubblewrap, held, holder
 
-    monkeypatch.setattr(holder, "violations", lambda measured, spec: ())
+    monkeypatch.setattr(holder, "_violations", lambda *facts, tried: ())
     if wall == "filter":
-        monkeypatch.setattr(bubblewrap, "load_filter", lambda: struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000))
-    monkeypatch.setattr(launch, "WALLS", tuple(w for w in launch.WALLS if w != wall))
+        monkeypatch.setattr(held, "load_filter", lambda: struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000))
+    walls = tuple(w for w in bubblewrap.WALLS if w != wall)
+    monkeypatch.setattr(bubblewrap, "WALLS", walls)
     report = run_selfcheck(
         bubblewrap.BubblewrapSandbox(),
         runtime=locate_runtime(),

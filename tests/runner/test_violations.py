@@ -1,12 +1,21 @@
 """Each way in which walls can be weaker than asked is a violation of its own."""
 
 import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner.sandbox.measure import NAMESPACES, unenforced, violations
-from runner.spec import Limits, Runtime, SandboxSpec
+from runner.sandbox.bubblewrap import EXPECTED
+from runner.sandbox.cgroup import Group
+from runner.sandbox.gate import ADDRESSES, parse_report
+from runner.sandbox.identity import Identity
+from runner.sandbox.measure import NAMESPACES, unenforced
+from runner.sandbox.violations import inside_violations, violations_of
+from runner.sandbox.walls import Stage, StagedMount
+from runner.spec import Gpu, Limits, Profile, Runtime, SandboxSpec
 
 SPEC = SandboxSpec(
     job_id="job",
@@ -19,6 +28,23 @@ SPEC = SandboxSpec(
     runtime=Runtime(python_prefix="/usr", site_packages="/venv", python_version="3.11"),
 )
 LIMITS = SPEC.limits
+STAGE = Stage(
+    spec=SPEC,
+    name="assay-1-2-job",
+    root="/mnt/root",
+    scratch=Path("/mnt/scratch"),
+    identity=Identity(user_id=4242, is_own=True),
+    group=Group(version="v1"),
+    program=b"",
+    command=("/busybox-gate",),
+    environment={"HF_HOME": "/tmp", "HOME": "/tmp", "PATH": "/usr/bin"},
+    mounts=(
+        StagedMount(target="/usr", writable=False),
+        StagedMount(
+            target="/out", writable=True, size_bytes=LIMITS.output_bytes, inodes=LIMITS.output_inodes
+        ),
+    ),
+)
 READ_ONLY = ["nodev", "nosuid", "relatime", "ro"]
 WRITABLE = ["nodev", "nosuid", "relatime", "rw"]
 
@@ -57,13 +83,18 @@ def good() -> dict[str, Any]:
         "cgroup": "v1",
         "cgroup_joined": True,
         "cgroup_limits": {"memory_bytes": LIMITS.memory_bytes, "pids": LIMITS.pids, "cpu_quota_us": 200_000},
+        "devices": ["c 1:3 /dev/null", "c 136:0 /dev/pts/0"],
         "oom_score_adj": 0,
         "same_process": True,
     }
 
 
+def violations(measured: Mapping[str, Any], stage: Stage = STAGE) -> tuple[str, ...]:
+    return violations_of(measured, stage, EXPECTED)
+
+
 def test_good_walls_have_no_violation() -> None:
-    assert violations(good(), SPEC) == ()
+    assert violations(good()) == ()
     assert unenforced(good()) == ()
 
 
@@ -107,6 +138,8 @@ def test_good_walls_have_no_violation() -> None:
         ("cgroup_limits.memory_bytes", LIMITS.memory_bytes * 2, "control group limit memory_bytes"),
         ("cgroup_limits.pids", "max", "control group limit pids is max"),
         ("cgroup_limits.cpu_quota_us", -1, "control group limit cpu_quota_us is -1"),
+        ("devices", ["c 10:229 /dev/fuse"], "the device c 10:229 /dev/fuse is there"),
+        ("devices", ["b 259:0 /dev/null"], "the device b 259:0 /dev/null is there"),
         ("same_process", False, "replaced while it was measured"),
     ],
 )
@@ -117,20 +150,20 @@ def test_each_weaker_wall_is_a_violation(path: str, value: object, message: str)
     for part in folders:
         place = place[part]
     place[last] = value
-    assert any(message in found for found in violations(measured, SPEC)), violations(measured, SPEC)
+    assert any(message in found for found in violations(measured)), violations(measured)
 
 
 def test_without_control_groups_the_limits_stand_on_resource_limits() -> None:
     measured = {**good(), "cgroup": "none", "cgroup_joined": False, "cgroup_limits": {}}
-    assert "limit processes is -1; wanted at most 4096" in violations(measured, SPEC)
+    assert "limit processes is -1; wanted at most 4096" in violations(measured)
     measured["limits"] |= {"processes": 4096, "address_space_bytes": LIMITS.memory_bytes}
-    assert violations(measured, SPEC) == ()
+    assert violations(measured) == ()
     assert "cpu_millis" in unenforced(measured)
 
 
 def test_what_an_ordinary_user_cannot_enforce_is_told() -> None:
     measured = {**good(), "own_user_id": False, "groups": [4242, 27]}
-    assert violations(measured, SPEC) == ()
+    assert violations(measured) == ()
     assert unenforced(measured) == (
         "user id: the guest's is the runner's own",
         "groups: an ordinary user cannot drop [27]",
@@ -140,5 +173,89 @@ def test_what_an_ordinary_user_cannot_enforce_is_told() -> None:
 def test_a_filter_that_was_not_measured_is_told() -> None:
     measured = good()
     measured["seccomp"]["sha256_is"] = "claimed"
-    assert violations(measured, SPEC) == ()
+    assert violations(measured) == ()
     assert unenforced(measured) == ("seccomp filter: its digest was not measured",)
+
+
+def champion() -> tuple[dict[str, Any], Stage]:
+    """Good walls of a champion: user id 0 inside, a writable root of its size."""
+    measured = good()
+    measured["uid_map"] = measured["gid_map"] = [[0, 4242, 1]]
+    root = measured["mounts"][0]
+    root |= {"flags": WRITABLE, "size_bytes": LIMITS.root_bytes, "inodes": LIMITS.root_inodes}
+    measured["mounts"] = [m for m in measured["mounts"] if m["target"] != "/tmp"]
+    return measured, replace(STAGE, spec=replace(SPEC, profile=Profile.CHAMPION))
+
+
+def test_a_champions_writable_root_is_no_violation() -> None:
+    measured, stage = champion()
+    assert violations(measured, stage) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("size_bytes", LIMITS.root_bytes * 2, "/ holds 17179869184 bytes"),
+        ("inodes", LIMITS.root_inodes * 2, "/ holds 400000 files"),
+        ("flags", ["nodev", "rw"], "/ honours setuid files"),
+    ],
+)
+def test_a_champions_root_has_a_quota_and_flags(name: str, value: object, message: str) -> None:
+    measured, stage = champion()
+    measured["mounts"][0][name] = value
+    assert any(message in found for found in violations(measured, stage))
+
+
+def test_a_champion_that_is_root_outside_is_a_violation() -> None:
+    measured, stage = champion()
+    measured["uid_map"] = [[0, 0, 1]]
+    assert any("uid_map is" in found for found in violations(measured, stage))
+
+
+def test_a_granted_device_is_expected_and_another_is_not() -> None:
+    stage = replace(STAGE, spec=replace(SPEC, gpus=(Gpu(uuid="GPU-1", nodes=("/dev/nvidia0",)),)))
+    measured = good()
+    measured["devices"] = ["c 195:0 /dev/nvidia0"]
+    assert violations(measured, stage) == ()
+    measured["devices"] = ["c 195:1 /dev/nvidia1"]
+    assert violations(measured, stage) == ("the device c 195:1 /dev/nvidia1 is there; it was not granted",)
+
+
+REPORT = b"""gate: status Uid 0 0 0 0
+gate: uid_map 0 4242 1
+gate: interface lo: 12 0 0 0 0 0 0 0 34 0 0 0 0 0 0 0
+gate: connect 192.0.2.1 refused
+gate: write /cache refused
+gate: ready
+"""
+
+
+def test_the_gates_report_is_read() -> None:
+    inside = parse_report(REPORT)
+    assert inside["interfaces"] == {"lo": {"received_bytes": 12, "sent_bytes": 34}}
+    assert inside["uid_map"] == [0, 4242, 1]
+    assert (inside["connect_tries"], inside["write_tries"]) == (
+        {"192.0.2.1": "refused"},
+        {"/cache": "refused"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("good_line", "bad_line", "message"),
+    [
+        (b"/cache refused", b"/cache WRITTEN", "a write to /cache from inside succeeded"),
+        (b"192.0.2.1 refused", b"192.0.2.1 CONNECTED", "a connection to 192.0.2.1 from inside succeeded"),
+        (b"interface lo:", b"interface eth0:", "interfaces eth0 are seen"),
+        (b"gate: write /cache refused\n", b"", "no write to /cache was tried"),
+    ],
+)
+def test_what_the_gate_could_do_is_a_violation(good_line: bytes, bad_line: bytes, message: str) -> None:
+    inside = parse_report(REPORT.replace(good_line, bad_line))
+    assert any(message in found for found in inside_violations(inside, tried=("/cache",)))
+
+
+def test_a_connection_that_was_not_tried_is_a_violation() -> None:
+    inside = parse_report(REPORT)
+    found = inside_violations(inside, tried=("/cache",))
+    missing = [address for address in ADDRESSES if address != "192.0.2.1"]
+    assert found == tuple(f"no connection to {address} was tried from inside" for address in missing)
