@@ -180,7 +180,7 @@ def test_an_ordinary_user_gets_the_same_contract(
             f"mount -t tmpfs -o mode=755 tmpfs {closed}", f"mkdir -p {prefix}", f"mount --move /mnt/python {prefix}",
         ]  # fmt: skip
     drop = "setpriv --reuid 65533 --regid 65533 --clear-groups"
-    tests = "tests/contract/test_sandbox.py tests/runner/test_hostile_guests.py"
+    tests = "tests/contract/test_sandbox.py tests/runner/test_hostile_guests.py tests/runner/test_champion_profile.py"
     command = f"exec {drop} {sys.executable} -m pytest -q -p no:cacheprovider --basetemp {base} {tests}"
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-ec", "\n".join([*stage, command])],

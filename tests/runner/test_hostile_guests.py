@@ -14,9 +14,11 @@ pytestmark = [pytest.mark.sandbox, needs_bwrap]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="control groups and loop devices need root here")
 
 
-def processes_of_guests() -> list[str]:
+def processes_with(mark: str) -> list[str]:
+    """Guests' processes whose arguments hold `mark`: other tests run guests at the same time."""
     found = subprocess.run(["ps", "-eo", "uid=,args="], capture_output=True, text=True, check=True).stdout
-    return [line for line in found.splitlines() if line.split()[0].startswith("19000000")]
+    lines = found.splitlines()
+    return [line for line in lines if line.split()[0].startswith("19000000") and mark in line]
 
 
 def test_a_guest_that_writes_nothing_has_an_empty_harvest(tmp_path: Path) -> None:
@@ -112,13 +114,13 @@ def test_a_daemon_dies_with_the_guest(tmp_path: Path) -> None:
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
         "    if os.fork() == 0:\n"
-        "        time.sleep(300)\n"
+        "        time.sleep(300.125)\n"
         "    os._exit(0)\n"
         "print('parent ends', flush=True)"
     )
     ran = run_behind_bubblewrap(order(*PYTHON, script), tmp_path / "job")
     assert (ran.exit.reason, ran.exit.survivors) == (ExitReason.EXITED, 0)
-    assert processes_of_guests() == []
+    assert processes_with("sleep(300.125)") == []
 
 
 @needs_root
@@ -128,7 +130,7 @@ def test_a_fork_bomb_meets_its_limit(tmp_path: Path) -> None:
         "n = 0\n"
         "try:\n"
         "    while True:\n"
-        "        if os.fork() == 0: time.sleep(60)\n"
+        "        if os.fork() == 0: time.sleep(60.125)\n"
         "        n += 1\n"
         "except BlockingIOError as error: print(n, error, flush=True)"
     )
@@ -137,7 +139,7 @@ def test_a_fork_bomb_meets_its_limit(tmp_path: Path) -> None:
     assert int(count) < 64
     assert "Resource temporarily unavailable" in told
     assert ran.exit.usage["forks_refused"] > 0
-    assert processes_of_guests() == []
+    assert processes_with("sleep(60.125)") == []
 
 
 @needs_root
