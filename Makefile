@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check setup doctor bench docs wheel clean
+.PHONY: help demo test check setup doctor bench matrix docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ doctor: setup  ## try every hostile probe inside the real sandbox of this machin
 bench: setup  ## measure what runs and intake cost over the bare operation (docs/benchmarks.md)
 	.venv/bin/python benchmarks/overhead.py
 	.venv/bin/python benchmarks/intake.py
+
+matrix: setup  ## run the hostile probes behind every driver and write docs/security/isolation-matrix.md
+	.venv/bin/python docs/security/generate_matrix.py
 
 docs: setup  ## write the tables in docs/ that the code knows better
 	.venv/bin/python docs/generate.py

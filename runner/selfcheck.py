@@ -17,11 +17,14 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from runner.canaries import HostCanaries
+from runner.disclosures import disclosed
+from runner.sandbox.interpreter import PYTHON_TARGET, VENV_TARGET
 from runner.sandbox.port import Isolation, Sandbox
-from runner.spec import Exit, ExitReason, Limits, Mount, Runtime, SandboxSpec
+from runner.spec import Exit, ExitReason, Limits, Mount, Profile, Runtime, SandboxSpec
 
 MEMORY_PROBE = "res.memory_bomb"
 PROBES_FILE = Path(__file__).with_name("probes.py")
@@ -34,6 +37,8 @@ LIMITS = Limits(
     cpu_millis=1000,
     output_bytes=64 << 20,
     output_inodes=2000,
+    root_bytes=64 << 20,
+    root_inodes=4000,
     tmp_bytes=64 << 20,
     shm_bytes=32 << 20,
     log_bytes=1 << 20,
@@ -84,10 +89,6 @@ EXPECTATIONS = {name: why for why, names in _SHUT_BECAUSE.items() for name in na
 CONTROL = "control.raw_syscall"  # open everywhere: shows that a raw call can answer ALLOWED
 # Answers of n/a that are no hole: another architecture, uid 0 that is nobody outside, one CPU for all.
 MAY_BE_ABSENT = frozenset({"sys.modify_ldt", "sys.iopl", "sys.x32_abi", "sys.setuid0", "res.cpu_share"})
-# Open by design of the driver and told as such; the rest of the path stays unreachable.
-DISCLOSED = {
-    "env.host_paths_in_mountinfo": "the kernel shows a bind mount's source path; name staging neutrally"
-}
 # The bare control must find these open: our own canaries, whatever the host is.
 OPEN_BARE = (
     CONTROL, "net.tcp_canary", "net.udp_canary", "net.abstract_unix_canary", "net.pathname_unix_canary",
@@ -125,6 +126,7 @@ class SelfcheckReport:
     """What the probes found behind one driver's walls. `passed` only if every result holds."""
 
     driver: str
+    profile: str
     passed: bool
     results: tuple[ProbeResult, ...]
     bare: tuple[ProbeResult, ...]
@@ -147,15 +149,24 @@ class SelfcheckReport:
 
 
 def run_selfcheck(
-    sandbox: Sandbox, *, runtime: Runtime, work_dir: Path, on_progress: Callable[[str], None]
+    sandbox: Sandbox,
+    *,
+    runtime: Runtime,
+    work_dir: Path,
+    on_progress: Callable[[str], None],
+    profile: Profile = Profile.STRICT,
 ) -> SelfcheckReport:
     """Try the walls of `sandbox` and judge them; takes about half a minute and needs an empty `work_dir`.
 
+    A champion's walls (`profile`) differ from a strict guest's in its root alone.
     Raises SandboxUnavailableError if the driver cannot make a sandbox at all.
     """
     sandbox.check()
+    known = disclosed(sandbox.name, profile)
     with HostCanaries() as canaries:
-        stage = _Stage(sandbox=sandbox, runtime=runtime, work_dir=work_dir, canaries=canaries)
+        stage = _Stage(
+            sandbox=sandbox, runtime=runtime, work_dir=work_dir, canaries=canaries, profile=profile
+        )
         # 1.
         on_progress("control: the probes without a sandbox")
         bare = _judge_bare(stage.run_bare(), canaries.take_hits())
@@ -170,7 +181,7 @@ def run_selfcheck(
         stubborn = stage.run_stubborn()
         hits = canaries.take_hits()
     results = (
-        *judge_answers(battery.answers),
+        *judge_answers(battery.answers, known=known),
         _judge_memory(memory),
         *_judge_hits(hits),
         _fact("exit.battery", _ended_well(battery.ended), "the battery ends by itself, nothing survives it"),
@@ -178,31 +189,42 @@ def run_selfcheck(
     )
     return SelfcheckReport(
         driver=sandbox.name,
+        profile=profile.value,
         passed=all(r.holds for r in (*bare, *results)),
         results=results,
         bare=bare,
-        disclosed=tuple(
-            f"{r.probe}: {r.why}" for r in results if r.probe in DISCLOSED and r.answer == "ALLOWED"
-        ),
+        disclosed=tuple(f"{r.probe}: {r.why}" for r in results if r.probe in known and r.answer != "blocked"),
         isolation=battery.isolation,
     )
 
 
-def judge_answers(answers: Mapping[str, tuple[str, str]]) -> tuple[ProbeResult, ...]:
-    """The battery's answers against the expectations, a missing one counted as failed; pure."""
+def judge_answers(
+    answers: Mapping[str, tuple[str, str]], *, known: Mapping[str, str]
+) -> tuple[ProbeResult, ...]:
+    """The battery's answers against the expectations, a missing one counted as failed; pure.
+
+    `known` are the probes that the driver is known to leave open, with the reason why that is no hole.
+    """
     judged = [_judge(CONTROL, answers, expected="ALLOWED", why="the probes can answer ALLOWED")]
     for name in (n for n in EXPECTATIONS if n != MEMORY_PROBE):
-        judged.append(_judge(name, answers, expected="blocked", why=EXPECTATIONS[name]))
+        judged.append(_judge(name, answers, expected="blocked", why=EXPECTATIONS[name], known=known))
     for name in sorted(set(answers) - set(EXPECTATIONS) - {CONTROL}):
         judged.append(replace(_judge(name, answers, expected="blocked", why="no expectation"), holds=False))
     return tuple(judged)
 
 
-def _judge(name: str, answers: Mapping[str, tuple[str, str]], *, expected: str, why: str) -> ProbeResult:
+def _judge(
+    name: str,
+    answers: Mapping[str, tuple[str, str]],
+    *,
+    expected: str,
+    why: str,
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> ProbeResult:
     answer, detail = answers.get(name, ("missing", "the guest ended before this probe answered"))
     holds = answer == expected or (answer == "n/a" and name in MAY_BE_ABSENT)
-    if name in DISCLOSED and answer == "ALLOWED":
-        holds, why = True, DISCLOSED[name]
+    if not holds and name in known and answer in ("ALLOWED", "n/a"):
+        holds, why = True, known[name]
     return ProbeResult(probe=name, answer=answer, expected=expected, why=why, detail=detail, holds=holds)
 
 
@@ -270,6 +292,7 @@ class _Stage:
     runtime: Runtime
     work_dir: Path
     canaries: HostCanaries
+    profile: Profile
 
     def run_bare(self) -> Mapping[str, tuple[str, str]]:
         folder = self._stage("bare", output=str(self.canaries.folder), only=OPEN_BARE)
@@ -298,11 +321,24 @@ class _Stage:
             "skip": skip,
             "output": output,
             "host_path": str(self.work_dir),
-            "read_only": ["/usr", "/proc", "/sys", "/opt/python", "/opt/venv", "/probes"],
+            "read_only": self._read_only(),
             "max_pids_visible": 16,
         }
         (folder / "config.json").write_text(json.dumps({**limits, **self.canaries.addresses(), **own}))
         return folder
+
+    def _read_only(self) -> list[str]:
+        """What no guest may write to; the rest of a champion's root is its own."""
+        if self.profile is Profile.STRICT:
+            return ["/usr", "/proc", "/sys", "/opt/python", "/opt/venv", "/probes"]
+        python = f"lib/python{self.runtime.python_version}"
+        return [
+            "/usr",
+            "/proc",
+            f"{PYTHON_TARGET}/{python}",
+            f"{VENV_TARGET}/{python}/site-packages",
+            "/probes",
+        ]
 
     def _run(
         self,
@@ -321,6 +357,8 @@ class _Stage:
             output_target="/out",
             limits=limits,
             runtime=self.runtime,
+            profile=self.profile,
+            driver=self.sandbox.name,
         )
         job_dir = self.work_dir / name
         job_dir.mkdir()
@@ -346,7 +384,7 @@ def parse_answers(output: bytes) -> dict[str, tuple[str, str]]:
     answers: dict[str, tuple[str, str]] = {}
     for line in output.splitlines():
         try:
-            value = json.loads(line)
+            value = json.loads(line[line.index(b"{") :])  # a log's lines begin with their times
             name, answer = str(value["probe"]), (str(value["answer"]), str(value["detail"]))
         except (ValueError, KeyError, TypeError):
             continue

@@ -1,0 +1,21 @@
+"""Probes that a driver is known to leave open, and why each is no hole: part of every self-check's report.
+
+What is covered: answers that a driver cannot give otherwise by its nature.
+What is not covered: anything that reaches the host; that fails the self-check whatever stands here, because the
+canaries judge it.
+"""
+
+from collections.abc import Mapping
+
+from runner.spec import Profile
+
+_MOUNTINFO = {
+    "env.host_paths_in_mountinfo": "the kernel shows a bind mount's source path; name staging neutrally"
+}
+_BY_DRIVER: Mapping[str, Mapping[str, str]] = {"bubblewrap": _MOUNTINFO}
+_BY_PROFILE: Mapping[Profile, Mapping[str, str]] = {Profile.STRICT: {}, Profile.CHAMPION: {}}
+
+
+def disclosed(driver: str, profile: Profile) -> Mapping[str, str]:
+    """Probe → reason, for guests of `profile` behind the walls of `driver`."""
+    return {**_BY_DRIVER.get(driver, {}), **_BY_PROFILE[profile]}
