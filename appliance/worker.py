@@ -30,6 +30,8 @@ def work(ports: Ports, *, poll_interval_s: float, should_stop: Callable[[], bool
     At most one process per home may do this (`Home.worker_lock`).
     """
     ports.home.remove_unfinished()
+    for job_id in ports.launcher.reconcile():
+        log.warning("job=%s its agent died while nobody looked; it is settled as lost", job_id)
     scheduled = ScheduledSync(ports)
     try:
         _work(ports, scheduled, poll_interval_s=poll_interval_s, should_stop=should_stop)

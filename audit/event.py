@@ -33,6 +33,8 @@ class EventKind(StrEnum):
     CHAMPION_RELEASED = "champion:released"
     CHAMPION_REVOKED = "champion:revoked"
     CHAMPION_DEFAULT = "champion:default"
+    IMAGE_UNPACKED = "image:unpacked"
+    IMAGE_REMOVED = "image:removed"
     SOURCE_ADDED = "source:added"
     SOURCE_REMOVED = "source:removed"
     SOURCE_BREAK_GLASS = "source:break-glass"
@@ -51,6 +53,7 @@ class EventKind(StrEnum):
     RUN_FAILED = "run:failed"
     RUN_CANCEL_REQUESTED = "run:cancel-requested"
     RUN_CANCELLED = "run:cancelled"
+    RUN_REMNANT_LEFT = "run:remnant-left"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

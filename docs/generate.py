@@ -63,6 +63,12 @@ EVENTS: Final[Mapping[EventKind, tuple[str, str]]] = {
         "manifest",
         "orders of `task` that name no champion get it, in `channel`",
     ),
+    EventKind.IMAGE_UNPACKED: (
+        "image manifest",
+        "an image that the release of `champion` pins for `dockerfile` can be started in; `archive` is what it came"
+        " in, `tree` the digest of the list of its files",
+    ),
+    EventKind.IMAGE_REMOVED: ("image manifest", "nothing needed it any more, and its files are gone"),
     EventKind.SOURCE_ADDED: (
         "location",
         "its root is kept from now on, `root` is that root's digest; synced every `interval_s`, 0: by hand only",
@@ -91,6 +97,10 @@ EVENTS: Final[Mapping[EventKind, tuple[str, str]]] = {
     EventKind.RUN_FAILED: ("run", "ended without a model; `reason`"),
     EventKind.RUN_CANCEL_REQUESTED: ("run", "the actor asked for its end while a job was there"),
     EventKind.RUN_CANCELLED: ("run", "ended by the actor's wish; `reason`"),
+    EventKind.RUN_REMNANT_LEFT: (
+        "run",
+        "its sandbox could not be cleaned up whole; `job`, `remnants` says what is left: look at that machine",
+    ),
 }
 
 

@@ -13,9 +13,11 @@ What is not covered: an agent that is killed loses its job; training is not idem
 import fcntl
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from runner.errors import RunnerError
@@ -23,7 +25,8 @@ from runner.linux import start_time
 from runner.sandbox import cgroup
 from runner.sandbox.drivers import sandbox_of as driver_of
 from runner.sandbox.port import Isolation, Sandbox
-from runner.sandbox.remnants import IMAGES
+from runner.sandbox.reap import PARTIAL, read_end
+from runner.sandbox.remnants import IMAGES, await_none
 from runner.spec import Exit, ExitReason, encode_exit, parse_spec
 
 LOCK_DEADLINE_S = 10.0
@@ -62,17 +65,29 @@ def run_job(job_dir: Path, *, sandbox_of: Callable[[str], Sandbox]) -> None:
 
 
 def settle_lost(job_dir: Path) -> None:
-    """Write down that the job is lost, after the last of it is dead; a job that has ended keeps its end."""
+    """Write down how the job ended, after the last of it is dead: lost, unless its harvest was complete."""
     lock = _lock(job_dir, give_up=("exit.json",))
     if lock is None:
         return
     cgroup.sweep(cgroup.host_folders())
     for image in IMAGES:
         (job_dir / image).unlink(missing_ok=True)
+    shutil.rmtree(job_dir / PARTIAL, ignore_errors=True)
     message = "the agent died and its guest with it; nothing was harvested (see agent.log)"
-    lost = _without_guest(ExitReason.LOST, message)
-    write_durably(job_dir / "exit.json", encode_exit(lost))
+    ended = read_end(job_dir) or _without_guest(ExitReason.LOST, message)
+    left = _remnants_of_dead(job_dir)
+    write_durably(job_dir / "exit.json", encode_exit(replace(ended, remnants=left)))
     os.close(lock)
+
+
+def _remnants_of_dead(job_dir: Path) -> tuple[str, ...]:
+    """What the dead agent's sandbox has left in spite of the sweep."""
+    try:
+        agent = json.loads((job_dir / "agent.json").read_bytes())
+        name = f"assay-{int(agent['pid'])}-{int(agent['start_time'])}-{job_dir.name}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()  # it died before it made anything
+    return await_none(name, job_dir=job_dir, parents=cgroup.host_folders())
 
 
 def write_durably(path: Path, data: bytes) -> None:

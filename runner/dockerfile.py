@@ -2,8 +2,8 @@
 
 Champions start here in the shipped runtime environment. Understood are FROM (one stage; its image is not
 used), COPY of plain paths, WORKDIR, ENV, ENTRYPOINT in exec form, CMD (replaced by the contract's arguments,
-as upstream does). Of RUN lines only `RUN true` passes. Everything else needs an image build, which this
-version does not do, and is refused with file and line.
+as upstream does). Of RUN lines only `RUN true` passes. Everything else needs an image build and is refused with
+file and line: build it with `assay champions build` and pin it in the release.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from runner.errors import RunnerError
 
 MAX_DOCKERFILE_BYTES = 256 << 10
+IMAGE_BUILD = "needs an image build: make one with `assay champions build` and pin it in the release"
 # Mounts of the sandbox itself and places that hold the system; a COPY into or over them is refused.
 RESERVED = (
     "/opt/python", "/opt/venv", "/cache", "/app/checkpoints", "/proc", "/sys", "/dev", "/usr", "/etc",
@@ -124,7 +125,7 @@ def _read_line(reader: _Reader, line: str) -> None:
         case "FROM":
             reader.stages += 1
             if reader.stages > 1:
-                raise ValueError("several build stages need an image build, which this version does not do")
+                raise ValueError(f"several build stages: {IMAGE_BUILD}")
         case "COPY":
             reader.copies.extend(_copies(reader, rest))
         case "WORKDIR":
@@ -138,15 +139,15 @@ def _read_line(reader: _Reader, line: str) -> None:
         case "RUN" if rest == "true":
             pass
         case "RUN":
-            raise ValueError("needs an image build, which this version does not do")
+            raise ValueError(IMAGE_BUILD)
         case _:
-            raise ValueError(f"{instruction} is not understood; it needs an image build, not done here")
+            raise ValueError(f"{instruction} {IMAGE_BUILD}")
 
 
 def _copies(reader: _Reader, rest: str) -> Iterator[Copy]:
     words = _words(rest)
     if len(words) < 2 or any(w.startswith("-") or w.startswith("[") for w in words):
-        raise ValueError("COPY is understood as plain paths only, without options")
+        raise ValueError(f"COPY with options or a list {IMAGE_BUILD}")
     *sources, target = words
     if len(sources) > 1 and not target.endswith("/"):
         raise ValueError("COPY of several sources needs a target folder ending in /")

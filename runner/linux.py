@@ -61,6 +61,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_CONFIGURE = 0x4C0A
 _LO_FLAGS_AUTOCLEAR = 4
+_RACE_ATTEMPTS = 128
 _LOOP_ATTEMPTS = 16  # another process may take the free device between the two calls
 
 _PTRACE_DETACH = 17
@@ -135,6 +136,15 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(125)
 
 
+def fork_bound() -> int:
+    """fork(2); the child is killed when its parent ends, even if that was before this returns in it."""
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        die_with_parent(parent)
+    return child
+
+
 def pause() -> None:
     """Wait for a signal."""
     _libc.pause()
@@ -165,7 +175,12 @@ def open_beneath(name: bytes, *, folder: int, flags: int) -> int:
 def open_in_root(name: str, *, root: int, flags: int) -> int:
     """Open `name` as if the open folder `root` were `/`: links in it are followed, and never lead out."""
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-    return _checked(_libc.syscall(_SYS_OPENAT2, root, name.encode(), how, len(how)), "openat2")
+    for _ in range(_RACE_ATTEMPTS):
+        try:
+            return _checked(_libc.syscall(_SYS_OPENAT2, root, os.fsencode(name), how, len(how)), "openat2")
+        except BlockingIOError:  # the kernel cannot rule a race out when anything is renamed meanwhile
+            continue
+    raise OSError(errno.EAGAIN, "openat2: files are renamed all the time")
 
 
 def attach_loop_device(image: int, name: str) -> tuple[int, str]:

@@ -5,6 +5,7 @@ What is not covered: processes, isolation, time.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,6 +76,15 @@ class FakeLauncher:
         """See the port."""
         if (job_dir := self.job_dir(job_id)).exists():
             (job_dir / "cancel").touch()
+
+    def reconcile(self) -> tuple[str, ...]:
+        """See the port: a fake loses nothing."""
+        return ()
+
+    def forget(self, job_id: str) -> None:
+        """See the port."""
+        if (self.job_dir(job_id) / "exit.json").exists():
+            shutil.rmtree(self.job_dir(job_id) / "harvest", ignore_errors=True)
 
     def job_dir(self, job_id: str) -> Path:
         """See the port."""

@@ -23,6 +23,7 @@ from runner.linux import start_time
 from runner.spec import Exit, SandboxSpec, encode_spec, parse_exit
 
 SETTLE_DEADLINE_S = 120.0
+UNFINISHED = ".new-"
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Nothing of ours: the agent's environment must not carry the worker's secrets.
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -70,6 +71,28 @@ class LocalLauncher:
         with suppress(FileNotFoundError):
             (self.job_dir(job_id) / "cancel").touch()
 
+    def reconcile(self) -> tuple[str, ...]:
+        """See the port."""
+        lost = []
+        try:
+            for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
+                if folder.name.startswith(UNFINISHED):
+                    shutil.rmtree(folder, ignore_errors=True)  # nobody was told of this job
+                elif _JOB_ID.fullmatch(folder.name) and _may_be_lost(folder):
+                    self._settle(folder)
+                    lost.append(folder.name)
+        except OSError as error:
+            raise LauncherError(f"the jobs in {self._root} cannot be read: {error}") from error
+        return tuple(lost)
+
+    def forget(self, job_id: str) -> None:
+        """See the port."""
+        job_dir = self.job_dir(job_id)
+        if not (job_dir / "exit.json").exists():
+            return
+        for name in ("harvest", "harvest.partial"):
+            shutil.rmtree(job_dir / name, ignore_errors=True)
+
     def job_dir(self, job_id: str) -> Path:
         """See the port. Raises SpecError for an id that is no plain name."""
         if not _JOB_ID.fullmatch(job_id):
@@ -81,17 +104,17 @@ class LocalLauncher:
         if job_dir.exists():
             return
         self._root.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
-        with (beside / "job.json").open("wb") as file:
-            file.write(encode_spec(spec))
-            file.flush()
-            os.fsync(file.fileno())
+        beside = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self._root))
         try:
+            with (beside / "job.json").open("wb") as file:
+                file.write(encode_spec(spec))
+                file.flush()
+                os.fsync(file.fileno())
             beside.rename(job_dir)
         except OSError:
-            if not job_dir.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+            if not job_dir.is_dir():  # else somebody was quicker
                 raise
-            shutil.rmtree(beside)  # somebody else was quicker
         _flush_folder(self._root)
 
     def _spawn(self, job_dir: Path) -> None:

@@ -47,3 +47,12 @@ class Launcher(Protocol):
 
     def job_dir(self, job_id: str) -> Path:
         """Folder with `stdout.log`, `isolation.json`, and `harvest/` once the job has ended."""
+
+    def reconcile(self) -> tuple[str, ...]:
+        """Settle every job whose agent is dead and clean up after submissions that a crash cut short.
+
+        Returns the ids of the jobs that were lost. To be called by the one process that polls, at its start.
+        """
+
+    def forget(self, job_id: str) -> None:
+        """Remove the harvest of an ended job, which is the bulk of it; its log and its facts stay."""

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import time
@@ -24,7 +25,8 @@ from runner.sandbox.holder import CANCEL, ENDED, GO, MALFORMED, MEASURED, Order,
 from runner.sandbox.layout import check_layout
 from runner.sandbox.port import Isolation
 from runner.sandbox.reap import DEADLINE_S as HARVEST_DEADLINE_S
-from runner.sandbox.remnants import find_remnants
+from runner.sandbox.reap import PARTIAL, read_end
+from runner.sandbox.remnants import IMAGES, await_none
 from runner.sandbox.seccomp import load_filter
 from runner.sandbox.walls import Walls
 from runner.spec import Exit, ExitReason, SandboxSpec, parse_exit
@@ -80,27 +82,35 @@ class HeldSandbox:
             ours.close()
             hold(order, theirs, runner_pid=runner_pid)
         theirs.close()
+        alive = os.pidfd_open(holder)
         with ours:
             try:
-                ended = _follow(order, ours, on_measured=on_measured, should_cancel=should_cancel)
+                ended = _follow(order, ours, alive, on_measured=on_measured, should_cancel=should_cancel)
             finally:
                 with suppress(ProcessLookupError):
                     os.kill(holder, signal.SIGKILL)  # it has ended, or must
                 os.waitpid(holder, 0)
+                os.close(alive)
                 cgroup.remove_named(order.name, parents=cgroup.host_folders())
                 self._walls.clear(order.name)
-        left = find_remnants(order.name, job_dir=order.job_dir, parents=cgroup.host_folders())
+                for image in IMAGES:  # of a holder that was killed before it had mounted them
+                    (order.job_dir / image).unlink(missing_ok=True)
+                shutil.rmtree(order.job_dir / PARTIAL, ignore_errors=True)
+        left = await_none(order.name, job_dir=order.job_dir, parents=cgroup.host_folders())
+        if ended.reason is ExitReason.LOST:
+            ended = read_end(order.job_dir) or ended  # its holder was killed after the last that counts
         return replace(ended, remnants=left)
 
 
 def _follow(
     order: Order,
     holder: socket.socket,
+    alive: int,
     *,
     on_measured: Callable[[Isolation], None],
     should_cancel: Callable[[], bool],
 ) -> Exit:
-    """Relay between the holder and our caller until there is an end."""
+    """Relay between the holder and our caller until there is an end; `alive` is the holder's pidfd."""
     limits = order.spec.limits
     deadline = time.monotonic() + limits.wall_clock_s + limits.grace_s + HARVEST_DEADLINE_S + SLACK_S
     received = b""
@@ -109,7 +119,11 @@ def _follow(
         if released and not cancelled and should_cancel():
             cancelled = True
             _send(holder, CANCEL)
-        if not select.select([holder], [], [], TICK_S)[0]:
+        # Not the socket alone: a child that outlives a killed holder would keep it open.
+        ready = select.select([holder.fileno(), alive], [], [], TICK_S)[0]
+        if ready == [alive]:
+            break
+        if not ready:
             continue
         chunk = holder.recv(1 << 16)
         if not chunk:

@@ -38,6 +38,7 @@ from runner.sandbox.walls import Stage, Started, Walls
 from runner.spec import Exit, ExitReason, Profile, SandboxSpec, encode_exit
 
 ANSWER_DEADLINE_S = 60.0
+HARVEST_ATTEMPTS = 2
 
 # One message per line to the runner: {"kind": …, "value": …}; single letters back.
 MEASURED, ENDED, UNAVAILABLE, MALFORMED = "measured", "ended", "unavailable", "malformed"
@@ -197,13 +198,7 @@ def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> 
         reason = ExitReason.OUT_OF_MEMORY
     code = None if reason is ExitReason.REFUSED else watch.code
     message = describe(reason, code=code, limits_s=limits.wall_clock_s, found=found, memory=memory)
-    rejected: Mapping[str, str] = {}
-    if reason is not ExitReason.REFUSED and not survivors:
-        try:
-            rejected = harvest_output(held.order.spec, output, job=held.job, identity=held.identity).rejected
-        except HarvestError as error:
-            message = f"{message}; its output could not be taken: {error}"
-    return Exit(
+    ended = Exit(
         reason=reason,
         code=code,
         message=message,
@@ -213,10 +208,30 @@ def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> 
         usage=usage,
         survivors=survivors,
         log_bytes_total=watch.log.total_bytes,
-        rejected=rejected,
+        rejected={},
         out_of_memory=memory,
         network_bytes=bytes_of_namespace(network),
     )
+    # Nobody wants the output of what was cancelled, and whoever cancelled waits.
+    if reason in (ExitReason.REFUSED, ExitReason.CANCELLED) or survivors:
+        return ended
+    return _harvest(held, ended, output)
+
+
+def _harvest(held: _Held, ended: Exit, output: str) -> Exit:
+    """Take the output of the dead guest; its volume is still there for a second try."""
+    for _ in range(HARVEST_ATTEMPTS):
+        try:
+            return harvest_output(
+                held.order.spec,
+                output,
+                job=held.job,
+                identity=held.identity,
+                end_of=lambda harvest: replace(ended, rejected=harvest.rejected, ended_at=_now()),
+            )
+        except HarvestError as error:
+            failed = error
+    return replace(ended, message=f"{ended.message}; its output could not be taken: {failed}")
 
 
 def _measure(held: _Held, started: Started, staged: Stage, built: stage.Built) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from runner import linux
 def open_user_namespace(user_id: int) -> int:
     """An open user namespace in which 0 is `user_id` of ours. Raises OSError where it cannot be made."""
     ready, tell = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
+    child = linux.fork_bound()
     if child == 0:
         try:
             linux.unshare(linux.CLONE_NEWUSER)

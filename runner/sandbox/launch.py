@@ -141,7 +141,7 @@ def last_words(output: int) -> str:
 def trial(command: Sequence[str], *, identity: Identity | None) -> tuple[int, str]:
     """Run `command` for a moment, as a guest's user id if one is given: wait status and words."""
     said, tell = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
+    child = linux.fork_bound()
     if child == 0:
         os._exit(_try_and_reap(command, tell=tell, identity=identity))
     os.close(tell)

@@ -111,7 +111,7 @@ def bytes_of_namespace(namespace: int) -> dict[str, dict[str, int]]:
     Empty if this host does not let us look.
     """
     said, tell = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
+    child = linux.fork_bound()
     if child == 0:
         try:
             linux.enter_namespace(namespace)

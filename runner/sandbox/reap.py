@@ -1,6 +1,7 @@
 """Taking the output of a dead guest into its job folder, as the guest's own powerless user id.
 
-What is covered: the harvest is complete or absent: built beside, flushed, renamed.
+What is covered: the harvest is complete or absent: built beside, flushed, renamed; and how the guest ended is
+written down before, so that where there is a harvest its end is known, whoever is killed.
 What is not covered: a harvest cut short by the end of the runner leaves `harvest.partial`, which nobody reads.
 """
 
@@ -9,22 +10,33 @@ import select
 import shutil
 import signal
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from runner import linux
-from runner.errors import HarvestError
+from runner.errors import HarvestError, SpecError
 from runner.harvest import Harvest, HarvestLimits, collect, encode_harvest, parse_harvest
 from runner.sandbox.identity import Identity
 from runner.sandbox.launch import become
-from runner.spec import SandboxSpec
+from runner.spec import Exit, SandboxSpec, encode_exit, parse_exit
 
 PARTIAL = "harvest.partial"
+ENDED_FILE = "ended.json"
 DEADLINE_S = 3600.0
 CHUNK_BYTES = 1 << 16
 
 
-def harvest_output(spec: SandboxSpec, output: str, *, job: int, identity: Identity) -> Harvest:
+def harvest_output(
+    spec: SandboxSpec,
+    output: str,
+    *,
+    job: int,
+    identity: Identity,
+    end_of: Callable[[Harvest], Exit],
+) -> Exit:
     """Copy the folder `output` to `harvest` in the open job folder, and its list to `harvest.json`.
 
+    Returns the end that `end_of` makes of it, which is in `ended.json` by then, see `read_end`.
     Raises HarvestError if it cannot be written; then there is no `harvest`.
     """
     os.mkdir(PARTIAL, 0o700, dir_fd=job)
@@ -36,14 +48,26 @@ def harvest_output(spec: SandboxSpec, output: str, *, job: int, identity: Identi
         harvest = _collect_apart(spec, output, target=target, identity=identity)
         _own(target, owner, group=group)
         os.fchmod(target, 0o755)
-        _write_list(harvest, job)
+        _write("harvest.json", encode_harvest(harvest), job)
+        ended = end_of(harvest)
+        _write(ENDED_FILE, encode_exit(ended), job)
         os.rename(PARTIAL, "harvest", src_dir_fd=job, dst_dir_fd=job)
         os.fsync(job)
         os.close(target)
     except (HarvestError, OSError) as error:
         shutil.rmtree(f"/proc/self/fd/{job}/{PARTIAL}", ignore_errors=True)
         raise HarvestError(str(error)) from error
-    return harvest
+    return ended
+
+
+def read_end(job_dir: Path) -> Exit | None:
+    """How the guest ended, as its holder wrote it down with a complete harvest; None without one."""
+    if not (job_dir / "harvest").is_dir():
+        return None
+    try:
+        return parse_exit((job_dir / ENDED_FILE).read_bytes())
+    except (OSError, SpecError):
+        return None
 
 
 def _collect_apart(spec: SandboxSpec, output: str, *, target: int, identity: Identity) -> Harvest:
@@ -51,7 +75,7 @@ def _collect_apart(spec: SandboxSpec, output: str, *, target: int, identity: Ide
     source = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     answer, tell = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
-    child = os.fork()
+    child = linux.fork_bound()
     if child == 0:
         try:
             become(identity)
@@ -73,8 +97,10 @@ def _collect_apart(spec: SandboxSpec, output: str, *, target: int, identity: Ide
     if said is None:
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    if status != 0 or said is None:
-        raise HarvestError((said or b"it took too long").decode(errors="replace"))
+    if said is None:
+        raise HarvestError("it took too long")
+    if status != 0:
+        raise HarvestError(said.decode(errors="replace") or "the process that copies died without a word")
     return parse_harvest(said)
 
 
@@ -100,11 +126,11 @@ def _own(target: int, owner: int, *, group: int) -> None:
         os.fsync(folder)
 
 
-def _write_list(harvest: Harvest, job: int) -> None:
-    temporary = "harvest.json.new"
+def _write(name: str, data: bytes, job: int) -> None:
+    temporary = f"{name}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     with os.fdopen(os.open(temporary, flags, 0o644, dir_fd=job), "wb") as file:
-        file.write(encode_harvest(harvest))
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(temporary, "harvest.json", src_dir_fd=job, dst_dir_fd=job)
+    os.rename(temporary, name, src_dir_fd=job, dst_dir_fd=job)

@@ -6,10 +6,13 @@ What is not covered: what a driver keeps elsewhere under another name; drivers k
 holder's own mount namespace, which is gone with it.
 """
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+DEADLINE_S = 10.0
+PAUSE_S = 0.02
 IMAGES = ("output.img", "root.img")
 
 
@@ -24,6 +27,19 @@ def find_remnants(
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         found += [f"mount {line.split(' ')[4]}" for line in lines if str(job_dir) in line.split(" ")[4]]
     return tuple(found)
+
+
+def await_none(name: str, *, job_dir: Path, parents: Mapping[str, Path]) -> tuple[str, ...]:
+    """`find_remnants` once there are none, or when the deadline has passed.
+
+    The kernel takes mounts and loop devices apart some time after the last process has ended.
+    """
+    deadline = time.monotonic() + DEADLINE_S
+    while found := find_remnants(name, job_dir=job_dir, parents=parents):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(PAUSE_S)
+    return found
 
 
 def _groups(name: str, parents: Mapping[str, Path]) -> list[Path]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from runner import linux
 from runner.errors import SandboxUnavailableError
+from runner.images.lease import hold_image
 from runner.sandbox import rootfs, volume
 from runner.sandbox.gate import TARGET as GATE_TARGET
 from runner.sandbox.gate import find_gate
@@ -121,6 +122,8 @@ def build(spec: SandboxSpec, volumes: Volumes, *, identity: Identity, label: str
     Raises SandboxUnavailableError for a source that is missing or a host that cannot do it, SpecError for an
     image whose own links stand where mounts must be.
     """
+    if spec.image is not None:
+        hold_image(Path(spec.image.tree))  # never closed: nobody removes the image until we end
     sources = _open_sources(spec)
     gate = os.open(find_gate(), linux.O_PATH | os.O_CLOEXEC)
     users = open_user_namespace(identity.user_id) if identity.is_own else None
@@ -130,6 +133,7 @@ def build(spec: SandboxSpec, volumes: Volumes, *, identity: Identity, label: str
     builder = _Builder(spec=spec, identity=identity, label=label, base=base, users=users)
     output = _mount_volume(volumes.output, f"{base}/out", label=label, may_execute=False)
     upper = _mount_root(builder, volumes.root, sources)
+    covered = [_cover_inputs(builder, top) for top in input_tops(spec)]
     inputs = {m.target for m in spec.mounts if m.access is Access.READ} if mounts_late else set()
     late = {target: sources.pop(target) for target in inputs}
     for target, source in late.items():
@@ -137,6 +141,9 @@ def build(spec: SandboxSpec, volumes: Volumes, *, identity: Identity, label: str
         os.close(rootfs.make_point(builder.root, target, is_folder=is_folder, owner=builder.owner))
     mounts = [*_attach_all(builder, sources, gate=gate, output=output)]
     _finish_root(builder)
+    for top in covered:
+        _make_read_only(f"{base}/root{top}")
+        mounts.append(StagedMount(target=top, writable=False))
     for descriptor in (*sources.values(), gate, builder.root, *(() if users is None else (users,))):
         os.close(descriptor)
     return Built(
@@ -153,7 +160,7 @@ def attach_late(built: Built, *, pid: int, prefix: str) -> tuple[StagedMount, ..
     trees = {target: clone_mapped(source, user_namespace=None) for target, source in built.late.items()}
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     said, tell = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
+    child = linux.fork_bound()
     if child == 0:
         try:
             linux.enter_namespace(namespace)
@@ -306,7 +313,39 @@ def _finish_root(builder: _Builder) -> None:
     if spec.profile is Profile.CHAMPION and not rootfs.has_folder(builder.root, spec.cwd):
         os.close(rootfs.make_point(builder.root, spec.cwd, is_folder=True, owner=builder.owner))
     if spec.profile is Profile.STRICT:
-        flags = linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
-        root = os.open(f"{builder.base}/root", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        linux.set_mount_flags(root, flags=flags, recursive=False)
-        os.close(root)
+        _make_read_only(f"{builder.base}/root")
+
+
+def input_tops(spec: SandboxSpec) -> tuple[str, ...]:
+    """First folders of the inputs of a guest with a writable root, where nothing but inputs lies below.
+
+    They are read-only as a whole, as upstream's /cache is.
+    """
+    if spec.profile is Profile.STRICT:
+        return ()
+    taken = {_top(m.target) for m in spec.mounts if m.access is Access.COPY}
+    taken |= {_top(spec.output_target), _top(spec.cwd)}
+    return tuple(sorted({_top(m.target) for m in spec.mounts if _has_top(m)} - taken))
+
+
+def _has_top(mount: Mount) -> bool:
+    return mount.access is Access.READ and mount.target.count("/") > 1
+
+
+def _top(path: str) -> str:
+    return "/" + path.split("/")[1]
+
+
+def _cover_inputs(builder: _Builder, top: str) -> str:
+    """Mount an empty folder for mount points at `top`, so that it can be made read-only with them."""
+    point = rootfs.make_point(builder.root, top, is_folder=True, owner=builder.owner)
+    linux.mount("tmpfs", f"/proc/self/fd/{point}", kind="tmpfs", flags=_TMPFS, options="size=1m,mode=0755")
+    os.close(point)
+    return top
+
+
+def _make_read_only(path: str) -> None:
+    flags = linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
+    folder = os.open(path, linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    linux.set_mount_flags(folder, flags=flags, recursive=False)
+    os.close(folder)

@@ -61,6 +61,22 @@ def until(launcher: Launcher, job_id: str, wanted: Callable[[JobFacts], bool]) -
     raise AssertionError(f"job {job_id} did not get there in {DEADLINE_S} s")
 
 
+def wait_for_death(pid: int) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while start_time(pid) is not None and time.monotonic() < deadline:
+        select.select([], [], [], 0.01)
+
+
+def until_reconciled(launcher: Launcher) -> tuple[str, ...]:
+    """The holder holds the job's lock for a moment longer than its agent lives."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        if lost := launcher.reconcile():
+            return lost
+        select.select([], [], [], 0.01)
+    return ()
+
+
 def end_of(launcher: Launcher, job_id: str) -> Exit:
     facts = until(launcher, job_id, lambda f: f.phase is JobPhase.ENDED)
     assert facts.exit is not None
@@ -107,6 +123,39 @@ def test_a_cancelled_job_ends_so(make: Callable[[], Launcher]) -> None:
     launcher.cancel("job")
     launcher.cancel("job")
     assert end_of(launcher, "job").reason is ExitReason.CANCELLED
+
+
+def test_a_forgotten_job_keeps_its_end_and_log_and_no_harvest(make: Callable[[], Launcher]) -> None:
+    launcher = make()
+    launcher.submit(order(*WRITES))
+    ended = end_of(launcher, "job")
+    launcher.forget("job")
+    launcher.forget("job")
+    folder = launcher.job_dir("job")
+    assert not (folder / "harvest").exists()
+    assert (folder / "stdout.log").read_text().endswith("hello\n")
+    assert end_of(make(), "job") == ended
+
+
+def test_a_job_that_has_not_ended_is_not_forgotten(make: Callable[[], Launcher]) -> None:
+    launcher = make()
+    if isinstance(launcher, FakeLauncher):
+        launcher.holds = True
+    launcher.submit(order(*SHELL, "echo x > /out/x; sleep 600"))
+    until(launcher, "job", lambda f: f.phase is JobPhase.RUNNING)
+    launcher.forget("job")
+    assert launcher.job_dir("job").is_dir()
+    launcher.cancel("job")
+    assert end_of(launcher, "job").reason is ExitReason.CANCELLED
+
+
+def test_reconciling_where_nothing_was_lost_changes_nothing(make: Callable[[], Launcher]) -> None:
+    launcher = make()
+    assert launcher.reconcile() == ()
+    launcher.submit(order(*WRITES))
+    ended = end_of(launcher, "job")
+    assert make().reconcile() == ()
+    assert end_of(launcher, "job") == ended
 
 
 @pytest.mark.parametrize("job_id", ["../x", "a/b", "", ".."])
@@ -196,6 +245,32 @@ class TestLocal:
         assert len(loops) == int(os.geteuid() == 0)
         assert owner not in Path("/proc/self/mountinfo").read_text()
         assert not (local.job_dir("job") / "harvest").exists()
+
+    def test_reconciling_settles_what_was_killed_and_clears_what_was_begun(
+        self, tmp_path: Path, local: LocalLauncher
+    ) -> None:
+        local.submit(order(*SHELL, "sleep 600"))
+        until(local, "job", lambda f: f.phase is JobPhase.RUNNING)
+        (tmp_path / ".new-cut-short").mkdir()
+        (tmp_path / ".new-cut-short" / "job.json").write_bytes(b"{")
+        agent = self.agent_of(local)
+        os.kill(agent, signal.SIGKILL)
+        wait_for_death(agent)
+        restarted = LocalLauncher(tmp_path, sys.executable)
+        assert until_reconciled(restarted) == ("job",)
+        assert end_of(restarted, "job").reason is ExitReason.LOST
+        assert end_of(restarted, "job").remnants == ()
+        assert not (tmp_path / ".new-cut-short").exists()
+        assert restarted.reconcile() == ()
+
+    def test_a_cancelled_job_ends_within_five_seconds(self, local: LocalLauncher) -> None:
+        local.submit(order(*SHELL, "trap '' TERM INT; while :; do sleep 1; done", limits=limits(grace_s=3.0)))
+        until(local, "job", lambda f: f.phase is JobPhase.RUNNING)
+        began = time.monotonic()
+        local.cancel("job")
+        assert end_of(local, "job").reason is ExitReason.CANCELLED
+        # Promised, with the guest's whole grace of three seconds used up.
+        assert time.monotonic() - began < 5.0
 
     def test_the_agent_inherits_no_environment(
         self, local: LocalLauncher, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ from runner.champion_contract import (
     champion_command,
     find_dockerfile,
 )
+from runner.contract.launch import no_image
 from runner.dockerfile import DockerfileError
 
 DOCKERFILE = """\
@@ -84,7 +85,11 @@ def write_dockerfile(tree: Path, text: str, folder: str = "dockerfiles") -> None
 
 def launch(tree: Path, order: ContractOrder = ORDER) -> ContractLaunch:
     return champion_command(
-        order, tree=tree, base_model=Path("/store/base"), train_file=Path("/store/train.json")
+        order,
+        tree=tree,
+        base_model=Path("/store/base"),
+        train_file=Path("/store/train.json"),
+        image_of=no_image,
     )
 
 
@@ -172,17 +177,17 @@ def test_refuses_a_linked_dockerfile(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("RUN pip install x", "needs an image build, which this version does not do: .*dockerfile:4"),
-        ("ADD scripts /x", "ADD is not understood"),
-        ("USER root", "USER is not understood"),
+        ("RUN pip install x", "needs an image build: make one with .assay champions build.*dockerfile:4"),
+        ("ADD scripts /x", "ADD needs an image build"),
+        ("USER root", "USER needs an image build"),
         ("FROM other", "several build stages"),
         ("COPY ../x /x", "not a plain path inside the champion"),
         ("COPY /etc /x", "not a plain path inside the champion"),
         ("COPY scripts/* /x/", "not a plain path inside the champion"),
         ("COPY nothing /x", "'nothing' is not in the champion"),
         ("COPY link /x", "leads through a link"),
-        ("COPY --from=other a /x", "without options"),
-        ("COPY a", "plain paths only"),
+        ("COPY --from=other a /x", "COPY with options or a list needs an image build"),
+        ("COPY a", "COPY with options or a list"),
         ("COPY scripts scripts /x", "target folder ending in /"),
         ("COPY scripts dockerfiles /x/", "needs an image build"),
         ("COPY scripts /", "would hide a part of the sandbox"),

@@ -121,9 +121,10 @@ class TestCopies:
 
     def test_inputs_stay_read_only_to_a_champion(self, code: Path, tmp_path: Path) -> None:
         mounts = (Mount(source=str(code), target="/cache/datasets"),)
-        script = "touch /cache/datasets/x 2>&1; rm /cache/datasets/train.py 2>&1; touch /cache/y"
+        script = "touch /cache/datasets/x 2>&1; rm /cache/datasets/train.py 2>&1; touch /cache/y 2>&1"
         ran = run_behind_bubblewrap(champion(*SHELL, script, mounts=mounts), tmp_path / "job")
-        assert ran.log.count(b"Read-only file system") == 2
+        assert ran.log.count(b"Read-only file system") == 3
+        assert ran.isolation[0]["inside"]["write_tries"]["/cache"] == "refused"
         assert (code / "train.py").exists()
 
 

@@ -1,0 +1,125 @@
+"""Jobs lose their agent, holder, walls or guest to SIGKILL at random moments: nothing is orphaned, lost or doubled."""
+
+import json
+import os
+import random
+import select
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from runner.launcher.local import LocalLauncher
+from runner.launcher.port import JobPhase
+from runner.linux import start_time
+from runner.sandbox import cgroup
+from runner.sandbox.processes import descendants
+from runner.sandbox.remnants import find_remnants
+from runner.spec import Exit, ExitReason, Profile
+from tests.runner.guests import MIB, limits, order
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.chaos]
+
+RUNS = 200
+AT_ONCE = 4
+SEED = 20261121
+DEADLINE_S = 60.0
+# Said once at the start of each guest: two of them in one log would be a doubled run.
+SCRIPT = "echo started; echo weights > /app/checkpoints/model; sleep 0.2; echo ended"
+
+
+def job(job_id: str):  # type: ignore[no-untyped-def]
+    return order(
+        "/bin/sh",
+        "-c",
+        SCRIPT,
+        job_id=job_id,
+        profile=Profile.CHAMPION,
+        output_target="/app/checkpoints",
+        limits=limits(root_bytes=8 * MIB, root_inodes=128, output_bytes=8 * MIB),
+    )
+
+
+def test_two_hundred_runs_survive_kills_anywhere(tmp_path: Path) -> None:
+    chance = random.Random(SEED)  # repeatable
+    launcher = LocalLauncher(tmp_path, sys.executable)
+    waiting = [f"run-{number}" for number in range(RUNS)]
+    running: dict[str, float] = {}
+    ends: dict[str, Exit] = {}
+    killed: Counter[str] = Counter()
+    deadline = time.monotonic() + DEADLINE_S + RUNS
+    while (waiting or running) and time.monotonic() < deadline:
+        while waiting and len(running) < AT_ONCE:
+            job_id = waiting.pop()
+            launcher.submit(job(job_id))
+            running[job_id] = time.monotonic() + chance.uniform(0.0, 0.6)
+        for job_id, kill_at in list(running.items()):
+            if time.monotonic() >= kill_at:
+                running[job_id] = deadline  # once is enough
+                killed[kill_one_of(launcher.job_dir(job_id), chance)] += 1
+                # Whoever looked after the job is gone, too, and comes back.
+                launcher = LocalLauncher(tmp_path, sys.executable)
+                launcher.submit(job(job_id))
+            facts = launcher.poll(job_id)
+            assert facts is not None
+            if facts.phase is JobPhase.ENDED:
+                assert facts.exit is not None
+                ends[job_id] = facts.exit
+                del running[job_id]
+        select.select([], [], [], 0.01)
+    launcher.reconcile()
+    assert len(ends) == RUNS, f"without an end: {sorted(running)}"
+    assert killed["agent"] and killed["holder"] and killed["walls"], killed
+    for job_id, ended in ends.items():
+        check(tmp_path / job_id, ended)
+
+
+def kill_one_of(job_dir: Path, chance: random.Random) -> str:
+    """SIGKILL to the agent or to something below it, by chance; which kind it was."""
+    try:
+        agent = json.loads((job_dir / "agent.json").read_bytes())
+    except FileNotFoundError:
+        return "nobody yet"
+    if start_time(agent["pid"]) != agent["start_time"]:
+        return "nobody any more"
+    holders = sorted(children(agent["pid"]))
+    walls = sorted(descendants(agent["pid"]) - set(holders))
+    kind = chance.choice(["agent", "holder", "walls"])
+    among = {"agent": [agent["pid"]], "holder": holders, "walls": walls}[kind]
+    if not among:
+        return f"no {kind}"
+    with suppress(ProcessLookupError):
+        os.kill(chance.choice(among), signal.SIGKILL)
+    return kind
+
+
+def children(pid: int) -> Iterator[int]:
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            yield from (int(word) for word in (task / "children").read_text().split())
+
+
+def check(job_dir: Path, ended: Exit) -> None:
+    """One job's end is one of those that a kill can cause, told truly, and nothing of it is left."""
+    log = (job_dir / "stdout.log").read_text() if (job_dir / "stdout.log").exists() else ""
+    assert log.count("started") <= 1, "the guest ran twice"
+    allowed = {ExitReason.EXITED, ExitReason.LOST, ExitReason.UNAVAILABLE, ExitReason.REFUSED}
+    assert ended.reason in allowed, ended
+    whole = (job_dir / "harvest" / "model").exists()
+    if ended.reason is ExitReason.EXITED and ended.code == 0:
+        assert whole and "ended" in log
+    if ended.reason is ExitReason.LOST:
+        assert not (job_dir / "harvest").exists()
+    assert not (job_dir / "harvest.partial").exists()
+    assert ended.remnants == ()
+    agent_file = job_dir / "agent.json"
+    if agent_file.exists():
+        agent = json.loads(agent_file.read_bytes())
+        assert start_time(agent["pid"]) != agent["start_time"], "the agent lives on"
+        name = f"assay-{agent['pid']}-{agent['start_time']}-{job_dir.name}"
+        assert find_remnants(name, job_dir=job_dir, parents=cgroup.host_folders()) == ()
