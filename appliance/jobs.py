@@ -1,15 +1,18 @@
 """The sandboxed jobs of a run: training by the champion's contract, evaluation by our own script."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from appliance.datasets import HELD_OUT_FILE, TRAIN_FILE
 from appliance.domain import Run
+from appliance.pinned_images import pinned_image
 from appliance.ports import Ports
 from appliance.store import artifacts
 from appliance.store.artifacts import Artifact
 from appliance.store.champions import ChampionRow
 from runner.champion_contract import ContractEpoch, ContractOrder, champion_command
-from runner.spec import Limits, Mount, SandboxSpec
+from runner.contract.resources import SHM_BYTES
+from runner.spec import Limits, Mount, Profile, SandboxSpec
 
 MIN_WALL_CLOCK_S = 1
 EVALUATION_OUTPUT = "/out"
@@ -40,7 +43,11 @@ def job_ids(run: Run) -> JobIds:
 
 
 def training_launch(run: Run, *, champion: ChampionRow, base: Artifact, ports: Ports) -> TrainingLaunch:
-    """The champion's job. Raises ContractError or DockerfileError for a champion that cannot be run here."""
+    """The champion's job, in the image that its release pins, or in the shipped environment if it pins none.
+
+    Raises ContractError or DockerfileError for a champion that cannot be run here, ArtifactError for an image
+    that is pinned and not here.
+    """
     order = run.order
     with ports.engine.connect() as connection:
         dataset = artifacts.get(connection, order.dataset)
@@ -58,6 +65,7 @@ def training_launch(run: Run, *, champion: ChampionRow, base: Artifact, ports: P
         tree=ports.store.path(order.champion),
         base_model=ports.store.path(order.base_model),
         train_file=ports.store.path(order.dataset) / TRAIN_FILE,
+        image_of=partial(pinned_image, ports.home, champion),
     )
     # Source: the tournament's trainer gives whole seconds, at least one, from the start of the container.
     wall_clock_s = float(max(MIN_WALL_CLOCK_S, int(order.hours_to_complete * 3600)))
@@ -69,8 +77,12 @@ def training_launch(run: Run, *, champion: ChampionRow, base: Artifact, ports: P
         mounts=launch.mounts,
         output_target=launch.output_target,
         output_folders=launch.output_folders,
-        limits=replace(ports.limits, wall_clock_s=wall_clock_s),
-        runtime=ports.runtime,
+        limits=replace(
+            ports.limits, wall_clock_s=wall_clock_s, shm_bytes=min(SHM_BYTES, ports.limits.shm_bytes)
+        ),
+        runtime=ports.runtime if launch.image is None else None,
+        image=launch.image,
+        profile=Profile.CHAMPION,
         declared_outputs=(launch.output_leaf,),
     )
     return TrainingLaunch(spec=spec, output_leaf=launch.output_leaf)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.contract.epochs import ContractEpoch, EntryPoint
-from runner.contract.launch import ContractLaunch, contract_launch
+from runner.contract.launch import ContractLaunch, ImageOf, contract_launch
 from runner.contract.launch import find_dockerfile as find_any
 from runner.contract.order import ContractError, TrainingInputs, TrainingOrder, is_model_id
 from runner.contract.tasks import InstructTask, TaskType
@@ -19,6 +19,7 @@ __all__ = [
     "ContractError",
     "ContractLaunch",
     "ContractOrder",
+    "ImageOf",
     "champion_command",
     "find_dockerfile",
     "is_model_id",
@@ -40,12 +41,11 @@ class ContractOrder:
 
 
 def champion_command(
-    order: ContractOrder, *, tree: Path, base_model: Path, train_file: Path
+    order: ContractOrder, *, tree: Path, base_model: Path, train_file: Path, image_of: ImageOf
 ) -> ContractLaunch:
     """How to start the champion in `tree` for this order. Touches nothing; reads the Dockerfile.
 
-    Raises ContractError for an order outside the contract, DockerfileError for a champion that needs an
-    image build.
+    `image_of` knows the images that were built of its Dockerfiles. Raises as `contract_launch`.
     """
     if order.task_type != TaskType.INSTRUCT:
         raise ContractError(f"task type {order.task_type} is not run here yet; {TaskType.INSTRUCT} is")
@@ -61,6 +61,7 @@ def champion_command(
         ),
         tree=tree,
         inputs=TrainingInputs(base_model=base_model, dataset=train_file),
+        image_of=image_of,
     )
 
 

@@ -20,7 +20,7 @@ from runner.contract.launch import contract_launch
 from runner.contract.order import ContractError, TrainingInputs, TrainingOrder
 from runner.contract.output import output_folders, output_leaf
 from runner.contract.tasks import EnvironmentTask, ImageModel, ImageTask, Task, TaskType
-from runner.spec import Mount
+from runner.spec import Access, Mount
 from tests.runner.contract_orders import (
     ALL_IMAGE_INPUTS,
     ALL_TEXT_INPUTS,
@@ -160,13 +160,14 @@ def test_launch_holds_the_golden_values_together(wanted: dict[str, Any], tmp_pat
     assert made.argv[:3] == ("python", "-m", f"{kind}_of_{folder.replace('/', '_')}")
     assert made.argv[3:] == flat(wanted["command"])
     assert made.env == wanted["environment"]
-    code = Mount(source=str(tree / "scripts"), target="/workspace/scripts")
+    code = Mount(source=str(tree / "scripts"), target="/workspace/scripts", access=Access.COPY)
     assert made.mounts == (code, *mounts(wanted["mounts"]))
     assert made.output_target == "/app/checkpoints"
     assert list(made.output_folders) == wanted["output_folders"]
     assert made.output_leaf == wanted["output_leaf"]
     assert made.cwd == "/workspace/scripts"
     assert made.entry is EntryPoint(kind)
+    assert made.image is None
 
 
 @pytest.mark.parametrize("wanted", [c for c in GOLDEN if "Image" in c["case"]], ids=lambda c: str(c["case"]))
