@@ -1,0 +1,5 @@
+"""Reads its arguments and exits 0."""
+
+from contract import read
+
+read()
