@@ -7,6 +7,7 @@ canaries judge it.
 
 from collections.abc import Mapping
 
+from runner.sandbox import gvisor_probes
 from runner.spec import Profile
 
 _MOUNTINFO = {
@@ -18,4 +19,11 @@ _BY_PROFILE: Mapping[Profile, Mapping[str, str]] = {Profile.STRICT: {}, Profile.
 
 def disclosed(driver: str, profile: Profile) -> Mapping[str, str]:
     """Probe → reason, for guests of `profile` behind the walls of `driver`."""
+    if driver == "gvisor":
+        return gvisor_probes.disclosed(profile)
     return {**_BY_DRIVER.get(driver, {}), **_BY_PROFILE[profile]}
+
+
+def probe_pids(driver: str, *, default: int) -> int:
+    """How many processes a self-check's guest may have: a limit that is met before the one of memory."""
+    return gvisor_probes.SELFCHECK_PIDS if driver == "gvisor" else default

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from runner.canaries import HostCanaries
-from runner.disclosures import disclosed
+from runner.disclosures import disclosed, probe_pids
 from runner.sandbox.interpreter import PYTHON_TARGET, VENV_TARGET
 from runner.sandbox.port import Isolation, Sandbox
 from runner.spec import Exit, ExitReason, Limits, Mount, Profile, Runtime, SandboxSpec
@@ -242,7 +242,7 @@ def _judge_hits(hits: Mapping[str, int]) -> tuple[ProbeResult, ...]:
 def _judge_memory(guest: "_Guest") -> ProbeResult:
     """Blocked by the probe's own word, or by the driver having ended the guest for its memory."""
     answers = dict(guest.answers)
-    if MEMORY_PROBE not in answers and guest.ended.reason is ExitReason.OUT_OF_MEMORY:
+    if answers.get(MEMORY_PROBE, ("error",))[0] == "error" and guest.ended.reason is ExitReason.OUT_OF_MEMORY:
         answers[MEMORY_PROBE] = ("blocked", guest.ended.message)
     return _judge(MEMORY_PROBE, answers, expected="blocked", why=EXPECTATIONS[MEMORY_PROBE])
 
@@ -294,6 +294,10 @@ class _Stage:
     canaries: HostCanaries
     profile: Profile
 
+    @property
+    def limits(self) -> Limits:
+        return replace(LIMITS, pids=probe_pids(self.sandbox.name, default=LIMITS.pids))
+
     def run_bare(self) -> Mapping[str, tuple[str, str]]:
         folder = self._stage("bare", output=str(self.canaries.folder), only=OPEN_BARE)
         command = [sys.executable, "-I", str(folder / "probes.py"), str(folder / "config.json")]
@@ -306,7 +310,7 @@ class _Stage:
         return self._run(name, arguments=command, mounts=(Mount(source=str(folder), target="/probes"),))
 
     def run_stubborn(self) -> _Guest:
-        limits = replace(LIMITS, wall_clock_s=2.0, grace_s=0.5)
+        limits = replace(self.limits, wall_clock_s=2.0, grace_s=0.5)
         return self._run("stubborn", arguments=("-c", _STUBBORN), limits=limits)
 
     def _stage(
@@ -315,7 +319,7 @@ class _Stage:
         folder = self.work_dir / f"probes-{name}"
         folder.mkdir(parents=True)
         (folder / "probes.py").write_bytes(PROBES_FILE.read_bytes())
-        limits = {key: value for key, value in asdict(LIMITS).items() if isinstance(value, int)}
+        limits = {key: value for key, value in asdict(self.limits).items() if isinstance(value, int)}
         own = {
             "only": only,
             "skip": skip,
@@ -346,7 +350,7 @@ class _Stage:
         *,
         arguments: tuple[str, ...],
         mounts: tuple[Mount, ...] = (),
-        limits: Limits = LIMITS,
+        limits: Limits | None = None,
     ) -> _Guest:
         spec = SandboxSpec(
             job_id=f"selfcheck-{name}",
@@ -355,7 +359,7 @@ class _Stage:
             cwd="/tmp",  # noqa: S108  the guest's own
             mounts=mounts,
             output_target="/out",
-            limits=limits,
+            limits=limits or self.limits,
             runtime=self.runtime,
             profile=self.profile,
             driver=self.sandbox.name,

@@ -4,10 +4,14 @@ from collections.abc import Callable, Mapping
 
 from runner.errors import SandboxUnavailableError
 from runner.sandbox.bubblewrap import BubblewrapWalls
+from runner.sandbox.gvisor import GvisorWalls
 from runner.sandbox.held import HeldSandbox
 from runner.sandbox.walls import Walls
 
-DRIVERS: Mapping[str, Callable[[], Walls]] = {"bubblewrap": BubblewrapWalls}
+DRIVERS: Mapping[str, Callable[[], Walls]] = {
+    "bubblewrap": BubblewrapWalls,
+    "gvisor": GvisorWalls,
+}
 
 
 def sandbox_of(driver: str) -> HeldSandbox:

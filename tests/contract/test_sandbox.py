@@ -1,5 +1,6 @@
 """What every sandbox driver must do, run against the fake and the real one."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from runner.errors import SandboxUnavailableError
-from runner.sandbox.bubblewrap import BubblewrapSandbox
+from runner.sandbox.drivers import DRIVERS, sandbox_of
 from runner.sandbox.fake import FakeGuest, FakeSandbox
 from runner.sandbox.port import Isolation, Sandbox
 from runner.spec import ExitReason, SandboxSpec
-from tests.runner.guests import SHELL, limits, needs_bwrap, order
+from tests.runner.guests import SHELL, limits, order
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,18 @@ FAILS = Guest("exit 3", lambda spec, output: (b"", 3))
 TALKS = Guest("head -c 200000 /dev/zero", lambda spec, output: (bytes(200_000), 0))
 NEVER_ENDS = Guest("sleep 600", lambda spec, output: (b"", None))
 
+NEEDS_ROOT = frozenset({"gvisor"})
 Driver = Callable[[Guest], Sandbox]
 
 
-@pytest.fixture(
-    params=["fake", pytest.param("bubblewrap", marks=[pytest.mark.sandbox, needs_bwrap])],
-)
+@pytest.fixture(params=["fake", *(pytest.param(name, marks=pytest.mark.sandbox) for name in DRIVERS)])
 def driver(request: pytest.FixtureRequest) -> Driver:
-    if request.param == "fake":
+    name = request.param
+    if name == "fake":
         return lambda guest: FakeSandbox(guest=guest.fake)
-    return lambda guest: BubblewrapSandbox()
+    if name in NEEDS_ROOT and os.geteuid() != 0:
+        pytest.skip(f"{name} refuses ordinary users; a test of its own says so")
+    return lambda guest: sandbox_of(name)
 
 
 @pytest.fixture
