@@ -1,11 +1,11 @@
 """Copying a dead guest's output out of its volume, without trusting a single name in it.
 
-What is covered: links, special files, hard links, sparse and setuid files, hostile names, floods of files,
-deep folders, files that change; declared names are taken first so that junk cannot crowd them out.
-What is not covered: the meaning of the bytes. Nothing is unpacked, loaded or parsed here.
+What is covered: links, special files, hard links, other mounts, sparse and setuid files, hostile names, floods of
+files and of names, deep folders, files that change; pickles, which are left where they are and listed. Declared names
+are taken first so that junk cannot crowd them out.
+What is not covered: the meaning of the bytes. Nothing is unpacked or loaded here.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -16,13 +16,16 @@ from dataclasses import asdict, dataclass, field
 
 from runner import linux
 from runner.errors import HarvestError
+from runner.hashed_copy import ChangedError, HashedCopier
+from runner.pickles import holds_pickle, is_pickle_name
 
 MAX_FILES = 500
 MAX_DEPTH = 8
+MAX_NAMES = 100_000  # looked at in all folders together: hard links make names without inodes
+PICKLE = "pickle"
 MAX_REJECTED = 1000  # more are counted, not named
 SPARSE_ABOVE_BYTES = 4096
 SPARSE_FACTOR = 64
-CHUNK_BYTES = 1 << 20
 
 _NAME = re.compile(r"(?!\.\.)[A-Za-z0-9_.][A-Za-z0-9._ +=@-]{0,200}")
 _SPECIAL = {
@@ -58,6 +61,7 @@ class HarvestLimits:
     total_bytes: int
     files: int = MAX_FILES
     depth: int = MAX_DEPTH
+    names: int = MAX_NAMES
 
 
 @dataclass(slots=True)
@@ -65,8 +69,10 @@ class _Work:
     source: int
     destination: int
     limits: HarvestLimits
+    copier: HashedCopier
     files: dict[str, HarvestedFile] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
+    names: int = 0
     unnamed: int = 0
     total_bytes: int = 0
 
@@ -86,22 +92,17 @@ def collect(
 ) -> Harvest:
     """Copy the regular files below the open folder `source` into the open, empty folder `destination`.
 
-    Every process that could write to `source` must be dead. Copies have mode 0644 and are flushed.
+    Every process that could write to `source` must be dead. Copies have mode 0644 and are flushed. A declared name may
+    be a file, which is the caller's to judge by its name, or a folder, whose files come before all others.
 
     Raises HarvestError if the destination cannot be written.
     """
-    work = _Work(source=source, destination=destination, limits=limits)
-    for name in declared:
-        path = name.encode()
-        if not _exists(work, path):
-            work.reject(path, "declared and missing")
-        elif all(_NAME.fullmatch(part) for part in name.split("/")):
-            _take(work, path)
-        else:
-            work.reject(path, "unsafe name")
-    for path in _walk(work):
-        if path.decode() not in work.files and shown(path) not in work.rejected:
-            _take(work, path)
+    with HashedCopier() as copier:
+        work = _Work(source=source, destination=destination, limits=limits, copier=copier)
+        for name in declared:
+            _take_declared(work, name)
+        _take_below(work, b"", depth=0)
+    _flush(work)
     if work.unnamed:
         work.rejected["…"] = f"{work.unnamed} more, not named"
     return Harvest(files=tuple(sorted(work.files.values(), key=lambda f: f.path)), rejected=work.rejected)
@@ -127,9 +128,28 @@ def shown(path: bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _walk(work: _Work) -> Iterator[bytes]:
-    """The paths of all entries that are no folders, in byte order, folder by folder."""
-    pending: list[tuple[bytes, int]] = [(b"", 0)]
+def _take_declared(work: _Work, name: str) -> None:
+    path = name.encode()
+    mode = _mode(work, path)
+    if mode is None:
+        work.reject(path, "declared and missing")
+    elif not all(_NAME.fullmatch(part) for part in name.split("/")):
+        work.reject(path, "unsafe name")
+    elif stat.S_ISDIR(mode):
+        _take_below(work, path, depth=name.count("/") + 1)
+    else:
+        _take(work, path, is_declared=True)
+
+
+def _take_below(work: _Work, folder: bytes, *, depth: int) -> None:
+    for path in _walk(work, folder, depth=depth):
+        if path.decode() not in work.files and shown(path) not in work.rejected:
+            _take(work, path, is_declared=False)
+
+
+def _walk(work: _Work, top: bytes, *, depth: int) -> Iterator[bytes]:
+    """The paths of all entries below `top` that are no folders, in byte order, folder by folder."""
+    pending: list[tuple[bytes, int]] = [(top, depth)]
     while pending:
         folder, depth = pending.pop()
         try:
@@ -140,8 +160,7 @@ def _walk(work: _Work) -> Iterator[bytes]:
             work.reject(folder or b".", f"cannot be opened: {error.strerror}")
             continue
         try:
-            names = sorted(os.fsencode(name) for name in os.listdir(descriptor))  # noqa: PTH208  an open folder has no path
-            for name in names:
+            for name in _names(work, descriptor, folder=folder):
                 path = folder + b"/" + name if folder else name
                 mode = _lstat(name, descriptor)
                 if not _NAME.fullmatch(name.decode(errors="replace")):
@@ -158,30 +177,53 @@ def _walk(work: _Work) -> Iterator[bytes]:
             os.close(descriptor)
 
 
+def _names(work: _Work, descriptor: int, *, folder: bytes) -> list[bytes]:
+    """The names in the open folder, sorted; of too many only those that are still allowed."""
+    names: list[bytes] = []
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            if work.names >= work.limits.names:
+                work.reject(folder or b".", "too many names")
+                break
+            work.names += 1
+            names.append(os.fsencode(entry.name))
+    return sorted(names)
+
+
 def _lstat(name: bytes, folder: int) -> int | None:
     with suppress(OSError):
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     return None
 
 
-def _exists(work: _Work, path: bytes) -> bool:
+def _mode(work: _Work, path: bytes) -> int | None:
+    """What kind of thing is there; 0 for one that cannot be looked at: taking it will say why. None: nothing."""
     try:
-        os.close(linux.open_beneath(path, folder=work.source, flags=linux.O_PATH))
+        descriptor = linux.open_beneath(path, folder=work.source, flags=linux.O_PATH)
     except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # there is something; taking it will say what is wrong with it
-    return True
+        return None
+    except (OSError, ValueError):
+        return 0
+    try:
+        return os.fstat(descriptor).st_mode
+    finally:
+        os.close(descriptor)
 
 
-def _take(work: _Work, path: bytes) -> None:
+def _take(work: _Work, path: bytes, *, is_declared: bool) -> None:
     try:
         if len(work.files) >= work.limits.files:
             raise _RefusedError("too many files")
         with os.fdopen(_open_source(work, path), "rb", buffering=0) as file:
             facts = os.fstat(file.fileno())
-            _check(facts, work)
-            taken = _copy(work, file.fileno(), path.decode(), size_bytes=facts.st_size)
+            _check_kind(facts)
+            if not is_declared and is_pickle_name(path.decode().rpartition("/")[2]):
+                raise _RefusedError(PICKLE)
+            if holds_pickle(file.fileno()):
+                raise _RefusedError(PICKLE)
+            if work.total_bytes + facts.st_size > work.limits.total_bytes:
+                raise _RefusedError("too many bytes")
+            taken = _copy(work, file.fileno(), path.decode(), facts=facts)
     except _RefusedError as refusal:
         work.reject(path, str(refusal))
     else:
@@ -210,37 +252,46 @@ def _open_source(work: _Work, path: bytes) -> int:
     return opened
 
 
-def _check(facts: os.stat_result, work: _Work) -> None:
+def _check_kind(facts: os.stat_result) -> None:
     if facts.st_nlink != 1:
         raise _RefusedError(f"{facts.st_nlink} hard links")
     if facts.st_mode & (stat.S_ISUID | stat.S_ISGID):
         raise _RefusedError("setuid or setgid")
     if facts.st_size > SPARSE_ABOVE_BYTES and facts.st_blocks * 512 * SPARSE_FACTOR < facts.st_size:
         raise _RefusedError("sparse")
-    if work.total_bytes + facts.st_size > work.limits.total_bytes:
-        raise _RefusedError("too many bytes")
 
 
-def _copy(work: _Work, source: int, path: str, *, size_bytes: int) -> HarvestedFile:
-    digest, copied = hashlib.sha256(), 0
+def _copy(work: _Work, source: int, path: str, *, facts: os.stat_result) -> HarvestedFile:
     try:
-        target = _create(work.destination, path)
-        with os.fdopen(target, "wb") as file:
-            while chunk := os.read(source, min(CHUNK_BYTES, size_bytes - copied + 1)):
-                copied += len(chunk)
-                if copied > size_bytes:
-                    break
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
+        with os.fdopen(_create(work.destination, path), "wb", buffering=0) as file:
+            sha256 = work.copier.copy(source, file.fileno(), size_bytes=facts.st_size)
             os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
+        if _version(os.fstat(source)) != _version(facts):
+            raise ChangedError
+    except ChangedError as error:
+        os.unlink(path, dir_fd=work.destination)
+        raise _RefusedError("changed while it was taken") from error
     except OSError as error:
         raise HarvestError(f"{path} cannot be copied out: {error.strerror}") from error
-    if copied != size_bytes:
-        os.unlink(path, dir_fd=work.destination)
-        raise _RefusedError("changed while it was taken")
-    return HarvestedFile(path=path, size_bytes=copied, sha256=digest.hexdigest())
+    return HarvestedFile(path=path, size_bytes=facts.st_size, sha256=sha256)
+
+
+def _version(facts: os.stat_result) -> tuple[int, int, int, int]:
+    """What a write, a new name or a change of rights alters, whatever times the guest sets."""
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_nlink
+
+
+def _flush(work: _Work) -> None:
+    """Flush every copy, all of them at the end: so the disk's journal is written once and not for each file."""
+    for path in work.files:
+        try:
+            copy = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=work.destination)
+            try:
+                os.fsync(copy)
+            finally:
+                os.close(copy)
+        except OSError as error:
+            raise HarvestError(f"{path} cannot be flushed: {error.strerror}") from error
 
 
 def _create(destination: int, path: str) -> int:

@@ -16,21 +16,24 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from runner.errors import RunnerError
 
 MAX_HEADER_BYTES = 8 << 20  # the format allows 100 MB; the largest models need 1 MB a shard
-MAX_TENSORS = 200_000
+MAX_TENSORS = 100_000  # the largest models have 91,000 in all their files together
 MAX_DIMENSIONS = 16
 MAX_ELEMENTS = 2**48
 CHUNK_BYTES = 4 << 20  # a multiple of every item size
 ITEM_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8, "BOOL": 1,
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E4M3FNUZ": 1, "F8_E5M2": 1, "F8_E5M2FNUZ": 1,
+    "F8_E8M0": 1, "C64": 8, "BOOL": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
 }  # fmt: skip
 _STRUCT_LETTERS = {"F64": "d", "F32": "f", "F16": "e"}
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+MAX_NAME_TOLD = 200  # characters
 _ALL_EXPONENT_F16 = bytes(b for b in range(256) if b & 0x7C == 0x7C)
 
 
@@ -84,9 +87,15 @@ def read_header_size(path: Path) -> int:
     return size_bytes
 
 
+def told(name: str) -> str:
+    """A tensor's name for a message: a stranger made it, so it is shortened, and escaped where it does not print."""
+    cut = name if len(name) <= MAX_NAME_TOLD else name[:MAX_NAME_TOLD] + "…"
+    return cut if cut.isprintable() else ascii(cut)
+
+
 def _parse_json(data: bytes, file_name: str) -> dict[str, Any]:
     try:
-        header = json.loads(data.decode(), object_pairs_hook=_without_twins)
+        header = json.loads(data.decode(), object_pairs_hook=without_twins)
     except (ValueError, RecursionError) as error:
         raise SafetensorsError(f"{file_name}: header is not JSON: {error}") from error
     if not isinstance(header, dict):
@@ -94,28 +103,20 @@ def _parse_json(data: bytes, file_name: str) -> dict[str, Any]:
     return header
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a key stands twice")
-    return made
-
-
 def _tensor(name: str, entry: Any, path: Path, data_start: int) -> Tensor:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise SafetensorsError(f"{path.name}: {name}: wanted dtype, shape and data_offsets")
+        raise SafetensorsError(f"{path.name}: {told(name)}: wanted dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        told = repr(dtype) if isinstance(dtype, str) else type(dtype).__name__
-        raise SafetensorsError(f"{path.name}: {name}: unknown dtype {told}")
+        raise SafetensorsError(f"{path.name}: {told(name)}: unknown dtype {short(dtype)}")
     if not _are_counts(shape) or len(shape) > MAX_DIMENSIONS:
-        raise SafetensorsError(f"{path.name}: {name}: malformed shape")
+        raise SafetensorsError(f"{path.name}: {told(name)}: malformed shape")
     if not _are_counts(offsets) or len(offsets) != 2:
-        raise SafetensorsError(f"{path.name}: {name}: malformed data_offsets")
+        raise SafetensorsError(f"{path.name}: {told(name)}: malformed data_offsets")
     elements = prod(shape)
     if elements > MAX_ELEMENTS or elements * ITEM_BYTES[dtype] != offsets[1] - offsets[0]:
         raise SafetensorsError(
-            f"{path.name}: {name}: {offsets[1] - offsets[0]} bytes do not hold {dtype} of shape {shape}"
+            f"{path.name}: {told(name)}: {offsets[1] - offsets[0]} bytes do not hold {dtype} of shape {shape}"
         )
     return Tensor(
         name=name,
@@ -134,15 +135,23 @@ def _are_counts(value: Any) -> bool:
 def _check_layout(tensors: list[Tensor], path: Path, *, data_start: int, size: int) -> None:
     end = tensors[-1].end if tensors else data_start
     if tensors and tensors[0].start != data_start:
-        raise SafetensorsError(f"{path.name}: gap before {tensors[0].name}")
+        raise SafetensorsError(f"{path.name}: gap before {told(tensors[0].name)}")
     for before, after in pairwise(tensors):
         if after.start != before.end:
             what = "gap between" if after.start > before.end else "overlap of"
-            raise SafetensorsError(f"{path.name}: {what} {before.name} and {after.name}")
+            raise SafetensorsError(f"{path.name}: {what} {told(before.name)} and {told(after.name)}")
     if size < end:
         raise SafetensorsError(f"{path.name}: partial copy: header tells of {end} bytes, the file has {size}")
     if size > end:
         raise SafetensorsError(f"{path.name}: {size - end} bytes after the last tensor")
+
+
+def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for JSON's `object_pairs_hook`. Raises ValueError if a key stands twice."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key stands twice")
+    return made
 
 
 def is_zero(tensor: Tensor) -> bool:
@@ -214,10 +223,22 @@ def same_values(tensor: Tensor, base: Tensor) -> bool:
         return all(a == b for a, b in zip(_chunks(tensor), _chunks(base), strict=True))
     if not {tensor.dtype, base.dtype} <= FLOATS:
         return False
+    if (tensor.dtype, base.dtype) == ("F32", "BF16"):
+        return _is_widened(tensor, base)
     here, there = ITEM_BYTES[tensor.dtype], ITEM_BYTES[base.dtype]
     per_chunk = CHUNK_BYTES // 64
     pairs = zip(_chunks(tensor, per_chunk * here), _chunks(base, per_chunk * there), strict=True)
     return all(_encode(_decode(b, base.dtype), tensor.dtype) == a for a, b in pairs)
+
+
+def _is_widened(tensor: Tensor, base: Tensor) -> bool:
+    """Whether F32 holds the BF16 of `base`: the same upper halves, the lower ones zero. What loading a model does."""
+    for wide, narrow in zip(_chunks(tensor), _chunks(base, CHUNK_BYTES // 2), strict=True):
+        if wide[2::4] != narrow[0::2] or wide[3::4] != narrow[1::2]:
+            return False
+        if any(wide[lower::4].count(0) != len(narrow) // 2 for lower in (0, 1)):
+            return False
+    return True
 
 
 def _chunks(tensor: Tensor, size_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:

@@ -4,14 +4,11 @@ A champion that fails may still exit 0, leaving the base model with noise on its
 copy, or an adapter that changes nothing. The rules are tried in order; the first that breaks decides.
 
 What is covered: whole files and no others of their kind, configuration, shapes and types, NaN and infinity,
-equality with the base model.
+equality with the base model; full weights and adapters of text models, LoRA files of image models. What the
+champion's log and `loss.txt` say stands beside the rules and decides nothing.
 What is not covered: whether the training was any good (the evaluation tells); weights that were changed by other
 means than training, of which one flipped bit is the smallest: no tensor tells that apart; files that are no
 weights, such as tokenizers and templates; constants that a library may save (BUFFERS).
-
-A configuration must mean what the base model's means: what only a known default of the library or another
-spelling tells apart is equal, any other field that differs is refused by its name. The evaluator compares once
-more, with the library itself. Multimodal configurations, whose models lie inside, must be literally equal.
 
 Rules of the Gradients champion contract. Gradients.io (https://gradients.io).
 """
@@ -22,46 +19,42 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from reprlib import repr as short
 from typing import Any
 
 from runner.adapter import adapter_changes_nothing, misfit_of_adapter
+from runner.architecture import HARMLESS, equals_base
+from runner.contract.tasks import TaskType
+from runner.diffusion_base import open_diffusion_base
 from runner.errors import RunnerError
-from runner.safetensors import FLOATS, SafetensorsError, Tensor, is_finite, same_values
+from runner.full_weights import (
+    BUFFERS,
+    EMBEDDINGS,
+    HEADS,
+    all_finite,
+    changed,
+    changed_beyond_embeddings,
+    listed,
+    same_tensors,
+)
+from runner.image_adapter import (
+    fit,
+    lora_changes_nothing,
+    lora_files,
+    misfit_of_base,
+    misfit_of_lora,
+    newest,
+)
+from runner.pickles import is_pickle_name
+from runner.safetensors import SafetensorsError, Tensor, read_header
+from runner.traces import Trace, TraceName, log_traces, loss_trace
 from runner.weights import ADAPTER, INDEX, WHOLE, Weights, WeightsError, open_adapter, open_weights, read_json
 
-PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
-MAX_NAMES_TOLD = 8
+__all__ = [
+    "BUFFERS", "EMBEDDINGS", "HARMLESS", "HEADS",  # the evaluator has the same lists
+    "NoModelError", "RuleResult", "Trained", "Verdict", "VerdictReport", "decide_verdict",
+]  # fmt: skip
+
 MAX_DETAIL = 500  # characters
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
-HEADS = ("lm_head.weight", "embed_out.weight")
-# Constants that some versions of a library save and others do not.
-BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids")
-# Fields of a configuration without effect on what the model computes. The evaluator has the same list.
-HARMLESS = frozenset({
-    "_attn_implementation_autoset", "_name_or_path", "attention_dropout", "attn_pdrop", "bos_token_id",
-    "classifier_dropout", "dtype", "embd_pdrop", "eos_token_id", "hidden_dropout", "initializer_range",
-    "pad_token_id", "resid_pdrop", "torch_dtype", "transformers_version", "unsloth_fixed", "unsloth_version",
-    "use_cache",
-})  # fmt: skip
-# What a library takes a field for that an older one did not write (transformers 5.23), in general and by type.
-DEFAULTS: Mapping[str, Any] = {
-    "attention_bias": False, "is_decoder": False, "mlp_bias": False, "pretraining_tp": 1,
-    "sliding_window": None, "use_bidirectional_attention": None, "use_sliding_window": False,
-}  # fmt: skip
-DEFAULTS_OF_TYPE: Mapping[str, Mapping[str, Any]] = {
-    "gemma": {"tie_word_embeddings": True},
-    "gemma2": {"tie_word_embeddings": True, "sliding_window": 4096},
-    "gpt_neox": {"attention_bias": True},
-    "mistral": {"sliding_window": 4096},
-}
-MAX_LAYERS = 10_000
-# Older spellings of what stands in `rope_parameters` today.
-_ROPE = {
-    "rope_theta": "rope_theta", "rotary_emb_base": "rope_theta",
-    "rotary_pct": "partial_rotary_factor", "partial_rotary_factor": "partial_rotary_factor",
-}  # fmt: skip
-_NOTHING = object()
 # What a champion can cause with a name or a kind of file. All else is the operator's to see.
 _GUESTS_DOING = frozenset({
     errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENODEV, errno.ENOENT,
@@ -82,9 +75,20 @@ class Verdict(StrEnum):
     PARTIAL = "partial"  # half a copy, or not a model of the base model's kind
 
 
+class Trained(StrEnum):
+    """The verdict in the contract's words."""
+
+    VERIFIED = "verified"
+    UNVERIFIED = "unverified"
+    NOISE_FALLBACK = "noise_fallback"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleResult:
-    """One rule as tried; `detail` is a sentence for a person and part of the signed claim."""
+    """One rule as tried, or a trace as looked for, which always holds.
+
+    `detail` is a sentence for a person and part of the signed claim.
+    """
 
     rule: str
     holds: bool
@@ -93,10 +97,20 @@ class RuleResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictReport:
-    """The verdict and every rule tried for it, in order; the last is the broken one unless trained."""
+    """The verdict; the traces that were seen, then every rule tried; the last is the broken one unless trained."""
 
     verdict: Verdict
     rules: tuple[RuleResult, ...]
+    # What the champion itself said against its training. Changes no verdict, but then nothing is verified.
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def trained(self) -> Trained:
+        """See Trained."""
+        if self.verdict is Verdict.NOISE_FALLBACK:
+            return Trained.NOISE_FALLBACK
+        is_verified = self.verdict is Verdict.TRAINED and not self.doubts
+        return Trained.VERIFIED if is_verified else Trained.UNVERIFIED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +122,29 @@ class _Rule:
     check: Callable[[], tuple[bool, str]]
 
 
-def decide_verdict(output: Path, base_model: Path) -> VerdictReport:
+def decide_verdict(
+    output: Path,
+    base_model: Path,
+    *,
+    task: TaskType | None = None,
+    log: Path | None = None,
+    wants_loss_file: bool = False,
+    left_out: Mapping[str, str] | None = None,
+) -> VerdictReport:
     """Judge the model in the folder `output` against the base model it was trained from.
+
+    `base_model` is a folder, for image tasks also a single file. `log` is the champion's output, if it is to be looked
+    at; `wants_loss_file` is for champions that write `loss.txt`; `left_out` are the paths that the harvest did not
+    take, with the reasons.
 
     Reads every byte of the output at least once, and parses each header once; pickles are never opened.
     Raises NoModelError if there is no model, WeightsError or SafetensorsError if the base model itself is
     unusable, OSError for a fault of this machine, never for one that a champion can cause.
     """
-    _require_model(output)
-    if (output / "adapter_config.json").is_file():
-        rules = _adapter_rules(output, base_model)
-    else:
-        rules = _full_rules(output, base_model)
-    tried: list[RuleResult] = []
+    rules = _rules(output, base_model, task=task, left_out=left_out or {})
+    seen = _traces(output, log=log, wants_loss_file=wants_loss_file)
+    tried = [RuleResult(rule=trace.name, holds=True, detail=_printable(trace.detail)) for trace in seen]
+    doubts = tuple(_printable(trace.detail) for trace in seen if trace.is_doubt)
     for rule in rules:
         otherwise = rule.otherwise
         try:
@@ -131,8 +155,33 @@ def decide_verdict(output: Path, base_model: Path) -> VerdictReport:
             holds, detail, otherwise = False, _blame(error, output), Verdict.PARTIAL
         tried.append(RuleResult(rule=rule.name, holds=holds, detail=_printable(detail)))
         if not holds:
-            return VerdictReport(verdict=otherwise, rules=tuple(tried))
-    return VerdictReport(verdict=Verdict.TRAINED, rules=tuple(tried))
+            return VerdictReport(verdict=otherwise, rules=tuple(tried), doubts=doubts)
+    return VerdictReport(verdict=Verdict.TRAINED, rules=tuple(tried), doubts=doubts)
+
+
+def _rules(
+    output: Path, base_model: Path, *, task: TaskType | None, left_out: Mapping[str, str]
+) -> tuple[_Rule, ...]:
+    if not output.is_dir():
+        raise _no_model("its output folder is missing", task=task, left_out=left_out)
+    if task is TaskType.IMAGE:
+        files = lora_files(output)
+        if not files:
+            raise _no_model(_found(output), task=task, left_out=left_out)
+        return _image_rules(output, base_model, files=files)
+    if not any((output / name).is_file() for name in (WHOLE, INDEX, ADAPTER)):
+        raise _no_model(_found(output), task=task, left_out=left_out)
+    if (output / "adapter_config.json").is_file():
+        return _adapter_rules(output, base_model)
+    return _full_rules(output, base_model)
+
+
+def _traces(output: Path, *, log: Path | None, wants_loss_file: bool) -> tuple[Trace, ...]:
+    try:
+        loss = loss_trace(output, is_wanted=wants_loss_file)
+    except OSError as error:
+        loss = Trace(name=TraceName.LOSS_FILE, is_doubt=True, detail=_blame(error, output))
+    return (*(() if loss is None else (loss,)), *(() if log is None else log_traces(log)))
 
 
 def _blame(error: OSError, output: Path) -> str:
@@ -148,16 +197,20 @@ def _printable(detail: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in detail[:MAX_DETAIL])
 
 
-def _require_model(output: Path) -> None:
-    looked_for = f"looked for {WHOLE}, {INDEX} and {ADAPTER}"
-    if not output.is_dir():
-        raise NoModelError(f"the champion wrote no model: its output folder is missing; {looked_for}")
+def _found(output: Path) -> str:
     names = sorted(p.name for p in output.iterdir() if p.is_file())
-    if any((output / name).is_file() for name in (WHOLE, INDEX, ADAPTER)):
-        return
-    pickles = [name for name in names if Path(name).suffix in PICKLES]
-    never = f"; {_told(pickles)}: pickles are never loaded" if pickles else ""
-    raise NoModelError(f"the champion wrote no model: {looked_for}, found {_told(names) or 'nothing'}{never}")
+    pickles = [name for name in names if is_pickle_name(name)]
+    never = f"; {listed(pickles)}: pickles are never loaded" if pickles else ""
+    return f"found {listed(names) or 'nothing'}{never}"
+
+
+def _no_model(found: str, *, task: TaskType | None, left_out: Mapping[str, str]) -> NoModelError:
+    wanted = "a LoRA file, .safetensors" if task is TaskType.IMAGE else f"{WHOLE}, {INDEX} and {ADAPTER}"
+    reasons = [f"{path} ({reason})" for path, reason in sorted(left_out.items())]
+    behind = f"; left in the sandbox: {listed(reasons)}" if reasons else ""
+    if found.startswith("found"):
+        return NoModelError(f"the champion wrote no model: looked for {wanted}, {found}{behind}")
+    return NoModelError(f"the champion wrote no model: {found}; looked for {wanted}{behind}")
 
 
 def _full_rules(output: Path, base_model: Path) -> tuple[_Rule, ...]:
@@ -180,21 +233,21 @@ def _full_rules(output: Path, base_model: Path) -> tuple[_Rule, ...]:
         _Rule(
             name="architecture-equals-base",
             otherwise=Verdict.PARTIAL,
-            check=lambda: _architecture(config(), base_config),
+            check=lambda: equals_base(config(), base_config),
         ),
         _Rule(
             name="tensors-match-base",
             otherwise=Verdict.PARTIAL,
-            check=lambda: _same_tensors(own(), base.tensors, config=config(), base_config=base_config),
+            check=lambda: same_tensors(own(), base.tensors, config=config(), base_config=base_config),
         ),
-        _Rule(name="values-finite", otherwise=Verdict.PARTIAL, check=lambda: _finite(own())),
+        _Rule(name="values-finite", otherwise=Verdict.PARTIAL, check=lambda: all_finite(own())),
         _Rule(
-            name="weights-changed", otherwise=Verdict.UNCHANGED, check=lambda: _changed(own(), base.tensors)
+            name="weights-changed", otherwise=Verdict.UNCHANGED, check=lambda: changed(own(), base.tensors)
         ),
         _Rule(
             name="more-than-embeddings-changed",
             otherwise=Verdict.NOISE_FALLBACK,
-            check=lambda: _beyond_embeddings(own(), base.tensors),
+            check=lambda: changed_beyond_embeddings(own(), base.tensors),
         ),
     )
 
@@ -224,7 +277,38 @@ def _adapter_rules(output: Path, base_model: Path) -> tuple[_Rule, ...]:
     return (
         _Rule(name="files-whole", otherwise=Verdict.PARTIAL, check=lambda: _whole(output, weights())),
         _Rule(name="adapter-fits-base", otherwise=Verdict.PARTIAL, check=fits),
-        _Rule(name="values-finite", otherwise=Verdict.PARTIAL, check=lambda: _finite(own())),
+        _Rule(name="values-finite", otherwise=Verdict.PARTIAL, check=lambda: all_finite(own())),
+        _Rule(name="adapter-changes-model", otherwise=Verdict.UNCHANGED, check=changes),
+    )
+
+
+def _image_rules(output: Path, base_model: Path, *, files: list[Path]) -> tuple[_Rule, ...]:
+    base = open_diffusion_base(base_model)
+    names = [file.relative_to(output).as_posix() for file in files]
+    judged = newest(names) or names[0]
+
+    @cache
+    def own() -> Mapping[str, Tensor]:
+        return {tensor.name: tensor for tensor in read_header(output / judged)}
+
+    def whole() -> tuple[bool, str]:
+        others = [name for name in names if name != judged]
+        if others:
+            return False, f"{others[0]} lies beside the weights that are judged, {judged}"
+        return True, f"{len(own())} tensors in {judged}"
+
+    def fits() -> tuple[bool, str]:
+        misfit = misfit_of_lora(own()) or misfit_of_base(own(), base)
+        return misfit is None, misfit or fit(own(), base)
+
+    def changes() -> tuple[bool, str]:
+        nothing = lora_changes_nothing(own())
+        return not nothing, nothing or "at least one LoRA product is not zero"
+
+    return (
+        _Rule(name="files-whole", otherwise=Verdict.PARTIAL, check=whole),
+        _Rule(name="adapter-fits-base", otherwise=Verdict.PARTIAL, check=fits),
+        _Rule(name="values-finite", otherwise=Verdict.PARTIAL, check=lambda: all_finite(own())),
         _Rule(name="adapter-changes-model", otherwise=Verdict.UNCHANGED, check=changes),
     )
 
@@ -234,143 +318,4 @@ def _whole(output: Path, weights: Weights) -> tuple[bool, str]:
     for name in sorted(path.name for path in output.iterdir()):
         if name.casefold().endswith(".safetensors") and name not in weights.files:
             return False, f"{name} lies beside the weights that are judged"
-    return True, f"{len(weights.tensors)} tensors in {_told(list(weights.files))}"
-
-
-def _architecture(config: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[bool, str]:
-    ours, theirs = _meaning(base, base), _meaning(config, base)
-    for key in sorted(ours.keys() | theirs.keys()):
-        wanted, found = ours.get(key, _NOTHING), theirs.get(key, _NOTHING)
-        # More positions are legal; more token rows if the tensors agree, which the next rule tells.
-        match key:
-            case "max_position_embeddings" if type(found) is int and type(wanted) is int:
-                holds = found >= wanted
-            case "vocab_size" if type(found) is int and type(wanted) is int:
-                holds = found > 0
-            case _:
-                holds = found == wanted
-        if not holds:
-            return False, f"config.json: {key} is {_short(found)}, the base model has {_short(wanted)}"
-    return True, f"{_short(base.get('model_type'))}: configuration equals the base model's"
-
-
-def _short(value: object) -> str:
-    return "nothing" if value is _NOTHING else short(value)
-
-
-def _meaning(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that decide what the model computes, defaults filled in, each in its newest spelling."""
-    told = {k: v for k, v in config.items() if k not in HARMLESS and not (k == "head_dim" and v is None)}
-    fields = {**_defaults(base), **told}
-    if str(base.get("model_type")).startswith(("qwen2", "qwen3")) and fields["use_sliding_window"] is False:
-        del fields["sliding_window"]  # of no effect, and newer libraries empty it
-    return _with_rope(fields)
-
-
-def _defaults(base: Mapping[str, Any]) -> dict[str, Any]:
-    model_type, layers = base.get("model_type"), base.get("num_hidden_layers")
-    defaults = {**DEFAULTS, **DEFAULTS_OF_TYPE.get(str(model_type), {})}
-    width, heads = base.get("hidden_size"), base.get("num_attention_heads")
-    if type(width) is int and type(heads) is int and heads > 0:
-        defaults["head_dim"] = width // heads
-    if type(layers) is int and 0 < layers <= MAX_LAYERS:
-        kinds = ("sliding_attention" if model_type == "gemma2" else "full_attention", "full_attention")
-        defaults["layer_types"] = [kinds[number % 2] for number in range(layers)]
-    return defaults
-
-
-def _with_rope(fields: dict[str, Any]) -> dict[str, Any]:
-    """`fields` with all about rotary positions in `rope_parameters`; as they are if they contradict themselves."""
-    parts = [fields.get("rope_parameters") or {}, fields.get("rope_scaling") or {}]
-    parts += [{_ROPE[key]: fields[key]} for key in _ROPE if fields.get(key) is not None]
-    merged: dict[str, Any] = {}
-    for part in parts:
-        if not isinstance(part, dict) or any(isinstance(value, dict) for value in part.values()):
-            return fields
-        for key, value in part.items():
-            if merged.setdefault("rope_type" if key == "type" else key, value) != value:
-                return fields
-    rest = {key: value for key, value in fields.items() if key not in {*_ROPE, "rope_scaling"}}
-    return rest | {"rope_parameters": {"rope_theta": 10000.0, "rope_type": "default", **merged}}
-
-
-def _same_tensors(
-    own: Mapping[str, Tensor],
-    base: Mapping[str, Tensor],
-    *,
-    config: Mapping[str, Any],
-    base_config: Mapping[str, Any],
-) -> tuple[bool, str]:
-    strange = sorted(n for n in own.keys() - base.keys() if not n.endswith(BUFFERS) and n not in HEADS)
-    missing = sorted(n for n in base.keys() - own.keys() if not n.endswith(BUFFERS + HEADS))
-    if strange or missing:
-        return False, f"{(strange or missing)[0]} is missing in the {'base model' if strange else 'output'}"
-    # Only now is it known that the input embeddings are as many as the base model's.
-    if (head := _wrong_head(own, base, ties=config.get("tie_word_embeddings"))) is not None:
-        return False, head
-    rows = config.get("vocab_size")
-    is_resized = rows != base_config.get("vocab_size")
-    for name in sorted(own.keys() & base.keys()):
-        found, wanted = own[name], base[name]
-        if found.dtype != wanted.dtype and not {found.dtype, wanted.dtype} <= FLOATS:
-            return False, f"{name} is of type {found.dtype}, the base model's {wanted.dtype}"
-        # More or fewer token rows are legal; a model's width is not a champion's to change.
-        if is_resized and name.endswith(EMBEDDINGS + HEADS) and found.shape[1:] == wanted.shape[1:]:
-            if found.shape[:1] != (rows,):
-                return False, f"vocab_size is {rows}, but {name} has {found.shape[0]} rows"
-        elif found.shape != wanted.shape:
-            return False, f"{name} has shape {list(found.shape)}, the base model's {list(wanted.shape)}"
-    return True, f"{len(base)} tensors as in the base model"
-
-
-def _wrong_head(own: Mapping[str, Tensor], base: Mapping[str, Tensor], *, ties: object) -> str | None:
-    """What is wrong with an output layer that is there in one model only, or that its model ties; or None."""
-    for name in sorted(n for n in own.keys() | base.keys() if n.endswith(HEADS)):
-        if name not in own and (ties is False or not _is_tied_head(name, base)):
-            return f"{name} is missing in the output"
-        if name not in base and not _is_tied_head(name, own):
-            return f"{name} is missing in the base model"
-        if name in own and ties is True and not _is_tied_head(name, own):
-            return f"{name} differs from the input embeddings, with which the configuration ties it"
-    return None
-
-
-def _is_tied_head(name: str, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether this output layer is a copy of its model's input embeddings, so that it may be left out."""
-    if not name.endswith(HEADS):
-        return False
-    embeddings = [t for n, t in tensors.items() if n.endswith(EMBEDDINGS)]
-    return any(same_values(tensors[name], embedding) for embedding in embeddings)
-
-
-def _finite(own: Mapping[str, Tensor]) -> tuple[bool, str]:
-    for name in sorted(own):
-        if not is_finite(own[name]):
-            return False, f"{name} holds NaN or infinity"
-    return True, "no NaN, no infinity"
-
-
-def _changed(own: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> tuple[bool, str]:
-    for name in _comparable(own, base):
-        if not same_values(own[name], base[name]):
-            return True, f"{name} differs from the base model"
-    return False, f"all {len(own)} tensors equal the base model's"
-
-
-def _beyond_embeddings(own: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> tuple[bool, str]:
-    allowed = [n for n in own if n.endswith(EMBEDDINGS) or _is_tied_head(n, own)]
-    for name in _comparable(own, base):
-        if name not in allowed and not same_values(own[name], base[name]):
-            return True, f"{name} differs from the base model, beyond its embeddings"
-    told = _told(sorted(allowed))
-    return False, f"nothing but {told} differs from the base model: what a champion does when training failed"
-
-
-def _comparable(own: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> list[str]:
-    """The names of what training can change in both: no constants."""
-    return sorted(name for name in own.keys() & base.keys() if not name.endswith(BUFFERS))
-
-
-def _told(names: list[str]) -> str:
-    more = len(names) - MAX_NAMES_TOLD
-    return ", ".join(names[:MAX_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    return True, f"{len(weights.tensors)} tensors in {listed(list(weights.files))}"

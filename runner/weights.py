@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import RunnerError
-from runner.safetensors import SafetensorsError, Tensor, read_header, read_header_size
+from runner.safetensors import SafetensorsError, Tensor, read_header, read_header_size, told, without_twins
 
 WHOLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
 MAX_CONFIG_BYTES = 1 << 20  # real ones: some kB, with a name for each of 20,000 labels 1 MB
@@ -47,7 +47,7 @@ def open_weights(folder: Path) -> Weights:
         raise WeightsError(f"{INDEX}: no weight_map")
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or not SHARD.fullmatch(shard):
-            raise WeightsError(f"{INDEX}: unusable shard name {repr(shard)[:64]} of {name}")
+            raise WeightsError(f"{INDEX}: unusable shard name {repr(shard)[:64]} of {told(name)}")
         names = shards.setdefault(shard, set())
         assert names is not None
         names.add(name)
@@ -67,14 +67,15 @@ def open_adapter(folder: Path) -> Weights:
 def read_json(path: Path, *, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """The object in a model's JSON file.
 
-    Raises WeightsError if it is missing, too large, too deep for code that recurses, or no object.
+    Raises WeightsError if it is missing, too large, too deep for code that recurses, no object, or if a key stands
+    twice in one: readers differ in which they take.
     """
     if not path.is_file():
         raise WeightsError(f"{path.name} is missing")
     if path.stat().st_size > max_bytes:
         raise WeightsError(f"{path.name} is over {max_bytes} bytes")
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), object_pairs_hook=without_twins)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path.name} is not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -112,10 +113,10 @@ def _collect(folder: Path, shards: Mapping[str, set[str] | None]) -> Weights:
             raise WeightsError(f"{shard}: headers of more than {MAX_MODEL_HEADER_BYTES} bytes in one model")
         found = read_header(folder / shard)
         if wanted is not None and (other := wanted ^ {t.name for t in found}):
-            raise WeightsError(f"{INDEX} and {shard} disagree on {sorted(other)[0]}")
+            raise WeightsError(f"{INDEX} and {shard} disagree on {told(sorted(other)[0])}")
         for tensor in found:
             if tensors.setdefault(canonical_name(tensor.name), tensor) is not tensor:
-                raise WeightsError(f"{shard}: {tensor.name} stands twice")
+                raise WeightsError(f"{shard}: {told(tensor.name)} stands twice")
     if not tensors:
         raise SafetensorsError(f"{folder.name}: weights without a tensor")
     return Weights(files=tuple(sorted(shards)), tensors=tensors)

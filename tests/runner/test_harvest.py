@@ -2,14 +2,23 @@
 
 import hashlib
 import os
+import pickle
 import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from runner import linux
 from runner.errors import HarvestError
 from runner.harvest import Harvest, HarvestedFile, HarvestLimits, collect, encode_harvest, parse_harvest
+from runner.hashed_copy import CHUNK_BYTES
 
+ROOT = Path(__file__).parents[2]
 LIMITS = HarvestLimits(total_bytes=1 << 20, files=10, depth=3)
 
 
@@ -33,12 +42,12 @@ def take(output: Path, *, limits: HarvestLimits = LIMITS, declared: tuple[str, .
 
 def test_takes_plain_files_with_their_digests(output: Path) -> None:
     (output / "model").mkdir()
-    (output / "model" / "a.bin").write_bytes(b"weights")
+    (output / "model" / "a.txt").write_bytes(b"weights")
     found = take(output)
     digest = hashlib.sha256(b"weights").hexdigest()
-    assert found.files == (HarvestedFile(path="model/a.bin", size_bytes=7, sha256=digest),)
+    assert found.files == (HarvestedFile(path="model/a.txt", size_bytes=7, sha256=digest),)
     assert found.rejected == {}
-    assert (output.parent / "taken" / "model" / "a.bin").read_bytes() == b"weights"
+    assert (output.parent / "taken" / "model" / "a.txt").read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../..", "/proc/1/environ", "plain", "folder"])
@@ -80,6 +89,33 @@ def test_refuses_hard_links(output: Path) -> None:
     assert take(output).rejected == {"one": "2 hard links", "two": "2 hard links"}
 
 
+def test_refuses_hard_links_out_of_the_output(output: Path) -> None:
+    (output.parent / "secret").write_text("x")
+    os.link(output.parent / "secret", output / "mine")
+    found = take(output, declared=("mine",))
+    assert (found.files, found.rejected) == ((), {"mine": "2 hard links"})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_does_not_cross_into_another_mount(output: Path) -> None:
+    (output / "mounted").mkdir()
+    child = os.fork()
+    if child == 0:  # a mount namespace of its own; the parent sees nothing of it
+        try:
+            linux.unshare(linux.CLONE_NEWNS)
+            linux.mount("", "/", flags=linux.MS_PRIVATE | linux.MS_REC)
+            linux.mount("tmpfs", str(output / "mounted"), kind="tmpfs")
+            (output / "mounted" / "file").write_text("x")
+            found = take(output, declared=("mounted/file",))
+            wanted = dict.fromkeys(
+                ("mounted/file", "mounted"), "cannot be opened: openat2: Invalid cross-device link"
+            )
+            os._exit(0 if (found.files, found.rejected) == ((), wanted) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_refuses_sparse_files(output: Path) -> None:
     with (output / "sparse").open("wb") as file:
         file.truncate(1 << 19)
@@ -112,6 +148,32 @@ def test_takes_declared_names_before_a_flood(output: Path) -> None:
     assert set(found.rejected.values()) == {"too many files"}
 
 
+def test_takes_a_declared_folder_before_a_flood(output: Path) -> None:
+    (output / "zz" / "model").mkdir(parents=True)
+    for number in range(50):
+        (output / f"a{number:03}").write_text("junk")
+    (output / "zz" / "model" / "weights").write_text("w")
+    found = take(output, declared=("zz/model",))
+    assert "zz/model/weights" in [f.path for f in found.files]
+    assert "zz/model" not in found.rejected
+
+
+def test_folders_below_a_declared_one_are_no_less_deep(output: Path) -> None:
+    (output / "a" / "b" / "c").mkdir(parents=True)
+    (output / "a" / "b" / "c" / "file").write_text("x")
+    found = take(output, declared=("a/b",))
+    assert (found.files, found.rejected) == ((), {"a/b/c": "too deep"})
+
+
+def test_looks_at_no_more_names_than_the_limit(output: Path) -> None:
+    for number in range(30):
+        (output / f"a{number:03}").symlink_to("x")
+    found = take(output, limits=HarvestLimits(total_bytes=9, names=20))
+    assert found.rejected.pop(".") == "too many names"
+    assert set(found.rejected.values()) == {"symlink"}
+    assert len(found.rejected) == 20
+
+
 def test_refuses_more_bytes_than_the_limit(output: Path) -> None:
     for name in ("a", "b"):
         (output / name).write_bytes(b"x" * 700_000)
@@ -135,6 +197,125 @@ def test_names_at_most_a_thousand_refusals(output: Path) -> None:
     found = take(output)
     assert len(found.rejected) == 1001
     assert found.rejected["…"] == "100 more, not named"
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "Model.PT", "sub/optimizer.safetensors", "rng_state_0.pth"]
+)
+def test_leaves_pickles_by_name_where_they_are(output: Path, name: str) -> None:
+    (output / name).parent.mkdir(exist_ok=True)
+    (output / name).write_bytes(b"x")
+    found = take(output)
+    assert (found.files, found.rejected) == ((), {name: "pickle"})
+    assert not (output.parent / "taken" / name).exists()
+
+
+def test_leaves_pickles_by_content_where_they_are(output: Path) -> None:
+    (output / "notes.txt").write_bytes(pickle.dumps({}))
+    (output / "loss.txt").write_text("1,no_eval")
+    found = take(output, declared=("notes.txt",))
+    assert [f.path for f in found.files] == ["loss.txt"]
+    assert found.rejected == {"notes.txt": "pickle"}
+
+
+def test_what_the_trainer_says_of_its_losses_is_taken(output: Path) -> None:
+    (output / "trainer_state.json").write_text("{}")
+    assert [f.path for f in take(output).files] == ["trainer_state.json"]
+
+
+def test_a_pickle_takes_no_room_from_the_model(output: Path) -> None:
+    (output / "a.pt").write_bytes(bytes(700_000))
+    (output / "model.safetensors").write_bytes(b"x" * 700_000)
+    assert [f.path for f in take(output).files] == ["model.safetensors"]
+
+
+@contextmanager
+def meanwhile(function: str, act: Callable[[], object]) -> Iterator[None]:
+    """`act` once, at the first call of the function of that name: a race that is always won."""
+    left = [act]
+
+    def watch(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == function and left:
+            left.pop()()
+
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+    assert not left, f"{function} was not called"
+
+
+def grow(file: Path) -> None:
+    with file.open("ab") as opened:
+        opened.write(b"y")
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "written over": lambda file: file.write_bytes(b"y" * file.stat().st_size),
+    "longer": grow,
+    "shorter": lambda file: os.truncate(file, 1),
+    "linked elsewhere": lambda file: os.link(file, file.parent.parent / "kept"),
+}
+
+
+@pytest.mark.parametrize("size_bytes", [5_000, 10_000_000])
+@pytest.mark.parametrize("change", CHANGES)
+def test_refuses_a_file_that_changes_while_it_is_taken(output: Path, change: str, size_bytes: int) -> None:
+    (output / "a").write_bytes(b"x" * size_bytes)
+    with meanwhile("copy", lambda: CHANGES[change](output / "a")):
+        found = take(output, limits=HarvestLimits(total_bytes=1 << 30))
+    assert (found.files, found.rejected) == ((), {"a": "changed while it was taken"})
+    assert not (output.parent / "taken" / "a").exists()
+
+
+def test_refuses_a_file_that_is_swapped_for_another_before_it_is_opened(output: Path) -> None:
+    (output / "a").write_text("x")
+    (output.parent / "b").write_text("y")
+
+    seen = 0
+
+    def watch(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal seen
+        if event == "call" and frame.f_code.co_name == "open_beneath":
+            seen += 1
+            if seen == 3:  # the folder, the look, and now the file
+                (output.parent / "b").rename(output / "a")
+
+    sys.setprofile(watch)
+    try:
+        found = take(output)
+    finally:
+        sys.setprofile(None)
+    assert (found.files, found.rejected) == ((), {"a": "changed while it was taken"})
+
+
+def test_every_size_around_a_chunk_is_copied_whole(output: Path) -> None:
+    for size_bytes in (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 4 * CHUNK_BYTES + 7):
+        (output / f"f{size_bytes}").write_bytes(os.urandom(size_bytes))
+    found = take(output, limits=HarvestLimits(total_bytes=1 << 30))
+    assert len(found.files) == 6
+    for file in found.files:
+        data = (output / file.path).read_bytes()
+        assert (file.size_bytes, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert (output.parent / "taken" / file.path).read_bytes() == data
+
+
+def test_a_full_disk_is_an_error_and_no_short_harvest(output: Path) -> None:
+    (output / "a").write_bytes(b"x" * 10_000_000)
+    code = (
+        "import os, resource, signal, sys; from runner.errors import HarvestError\n"
+        "from runner.harvest import HarvestLimits, collect\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (6_000_000, 6_000_000))\n"
+        "folders = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]\n"
+        "try: collect(*folders, limits=HarvestLimits(total_bytes=1 << 30))\n"
+        "except HarvestError as error: print(error)\n"
+    )
+    (output.parent / "taken").mkdir()
+    command = [sys.executable, "-c", code, str(output), str(output.parent / "taken")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=ROOT)
+    assert said.stdout == "a cannot be copied out: File too large\n"
 
 
 def test_the_list_round_trips() -> None:

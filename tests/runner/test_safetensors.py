@@ -100,6 +100,14 @@ def entry(begin: int, end: int, dtype: str = "F32", shape: object = None) -> dic
         ({"a": entry(0, 16), "__metadata__": {"a": 1}}, "__metadata__ is not a map of texts"),
         ({"a": entry(0, 16), "__metadata__": None}, "__metadata__ is not a map of texts"),
         ({"a": {**entry(0, 16), "dtype": ["F32"]}}, "unknown dtype"),
+        ({"a": {**entry(0, 16), "dtype": "x" * 10_000}}, "unknown dtype 'xxx.{,30}xxx'$"),
+        ({"a": {**entry(0, 16), "data_offsets": [0, 16, 16]}}, "malformed data_offsets"),
+        ({"a": {**entry(0, 16), "data_offsets": [0, 2**200]}}, "malformed data_offsets"),
+        ({"a": entry(8, 16), "b": entry(8, 16)}, "gap before a"),
+        ({"a": entry(0, 16), "b": entry(0, 16)}, "overlap of a and b"),
+        ({"a": entry(0, 0, shape=[0, 2**48]), "b": entry(0, 8)}, "8 bytes after the last tensor"),
+        ({"n" * 5000: 3}, "n{200}…: wanted dtype"),
+        ({"\x1b[2J": 3}, r"'\\x1b\[2J': wanted dtype"),
     ],
 )
 def test_refuses_header(tmp_path: Path, header: object, message: str) -> None:
@@ -124,6 +132,34 @@ def test_refuses_header_bytes(tmp_path: Path, data: bytes, message: str) -> None
 def test_refuses_huge_header_without_reading_it(tmp_path: Path) -> None:
     with pytest.raises(SafetensorsError, match="header of 8388609 bytes is over 8388608"):
         read_header(write(tmp_path, struct.pack("<Q", (8 << 20) + 1)))
+
+
+def test_tensors_may_stand_in_any_order_in_the_header(tmp_path: Path) -> None:
+    header = {"b": entry(8, 16), "none": entry(8, 8, shape=[0, 7]), "a": entry(0, 8)}
+    assert [t.name for t in read_header(write(tmp_path, encode_raw(header, bytes(16))))] == ["a", "none", "b"]
+
+
+@pytest.mark.parametrize("twice", [b'{"a":%s,"a":%s}', b'{"a":{"dtype":"U8",%s,%s}}'])
+def test_refuses_a_key_that_stands_twice(tmp_path: Path, twice: bytes) -> None:
+    part = json.dumps(entry(0, 4)).encode() if twice.startswith(b'{"a":%') else b'"shape":[4]'
+    body = twice % (part, part)
+    with pytest.raises(SafetensorsError, match="a key stands twice"):
+        read_header(write(tmp_path, struct.pack("<Q", len(body)) + body + bytes(4)))
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 50_000, b'{"a":' * 50_000, b'{"a":' + b"1" * 5000 + b"}", b'{"a":"\xff"}']
+)
+def test_refuses_a_header_that_is_too_much_for_a_reader(tmp_path: Path, body: bytes) -> None:
+    with pytest.raises(SafetensorsError, match="header is not JSON"):
+        read_header(write(tmp_path, struct.pack("<Q", len(body)) + body))
+
+
+def test_refuses_a_hundred_thousand_tensors_and_one(tmp_path: Path) -> None:
+    nothing = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    body = json.dumps({f"{n:x}": nothing for n in range(100_001)}, separators=(",", ":")).encode()
+    with pytest.raises(SafetensorsError, match="100001 tensors are over 100000"):
+        read_header(write(tmp_path, struct.pack("<Q", len(body)) + body))
 
 
 def test_the_largest_header_costs_bounded_memory(tmp_path: Path) -> None:
@@ -185,6 +221,15 @@ def test_same_values_in_another_type_are_the_same(tmp_path: Path, dtype: str, ba
     base = tensor(tmp_path, base_dtype, pack(base_dtype, values), name="base")
     assert same_values(tensor(tmp_path, dtype, pack(dtype, values)), base)
     assert not same_values(tensor(tmp_path, dtype, pack(dtype, [0.0, 1.0, -2.5, 0.3125])), base)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_widened_values_differ_by_any_byte(tmp_path: Path, place: int) -> None:
+    count = 3_000_000  # several chunks
+    base = tensor(tmp_path, "BF16", bytes(2 * count), name="base")
+    data = bytearray(4 * count)
+    data[-4 + place] = 1
+    assert not same_values(tensor(tmp_path, "F32", bytes(data)), base)
 
 
 @pytest.mark.parametrize(("value", "top"), [(1.00390625, 0x3F80), (1.01171875, 0x3F82), (1.005, 0x3F81)])
