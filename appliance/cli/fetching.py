@@ -1,17 +1,16 @@
 """What a run leaves: `assay runs logs` while it trains, `evidence` and `model` once they are proved."""
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from appliance.cli.following import follow_log
 from appliance.cli.options import DEFAULT_URL, TokenFileOption, UrlOption, open_client
 from appliance.cli.output import printable, talk
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 IntoOption = Annotated[Path, typer.Option("--into", metavar="DIR", help="A folder that does not exist yet.")]
-FOLLOW_INTERVAL_S = 1.0
 
 
 def register(runs: typer.Typer) -> None:
@@ -29,15 +28,16 @@ def logs(
 ) -> None:
     """Print what the champion printed, control characters made visible."""
     api, offset = open_client(url, token_file), 0
+    if follow:
+        state = follow_log(api, run_id, show=lambda text: print(printable(text), end="", flush=True))
+        talk(f"{run_id} is {state}")
+        return
     while True:
         piece = api.logs(run_id, offset=offset)
         print(printable(piece["text"]), end="", flush=True)
-        has_more = piece["next_offset"] > offset
-        offset = piece["next_offset"]
-        if piece["ended"] or (not follow and not has_more):
+        if piece["next_offset"] <= offset:
             return
-        if not has_more:
-            time.sleep(FOLLOW_INTERVAL_S)
+        offset = piece["next_offset"]
 
 
 def evidence(
