@@ -1,0 +1,393 @@
+"""Nine walls around a guest, each judged by what was measured of it and told in words for somebody who is no
+engineer.
+
+What is covered: each wall from the facts that speak of it, whatever their shape: a fact that is missing or of
+another shape is "not told", and never counts as good.
+What is not covered: what was asked in detail; the runner compared that before the start, as `violations` say.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from appliance.measured_facts import (
+    Facts,
+    Row,
+    amount,
+    fact,
+    hexadecimal,
+    integers,
+    is_positive,
+    items,
+    listed,
+    map_rows,
+    rows_of,
+    shown,
+)
+
+_CAPABILITY_SETS: Final = frozenset({"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"})
+_NAMESPACES: Final = frozenset({"ipc", "mnt", "net", "pid", "user", "uts"})
+_REFUSED: Final = "refused"
+_SECCOMP_FILTER_MODE: Final = 2
+
+
+class State(StrEnum):
+    """How a wall stood when it was measured."""
+
+    HELD = "held"
+    PARTLY = "partly"
+    NOT_TOLD = "not told"
+    BROKEN = "broken"
+
+
+class Section(StrEnum):
+    """Where on the screen a wall is told."""
+
+    IDENTITY = "Who it was on the host"
+    KERNEL = "Kernel interface"
+    FILES = "What it saw"
+    NETWORK = "Network"
+    LIMITS = "Limits"
+    DEVICES = "Devices and GPUs"
+    MEASURED = "How this is known"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wall:
+    """One wall: how it stood, in one sentence, and the facts behind that."""
+
+    section: Section
+    name: str
+    state: State
+    sentence: str
+    rows: tuple[Row, ...]
+
+
+def judge_walls(facts: Facts, *, asked: Mapping[str, int] | None) -> tuple[Wall, ...]:
+    """All nine, in the order of the screen. `asked` are the limits of the order, None if they are not at hand."""
+    return (
+        _identity(facts),
+        _privileges(facts),
+        _system_calls(facts),
+        _namespaces(facts),
+        _files(facts),
+        _network(facts),
+        _limits(facts, asked or {}),
+        _devices(facts),
+        _measurement(facts),
+    )
+
+
+def _identity(facts: Facts) -> Wall:
+    state, sentence = State.NOT_TOLD, "Who it was on this machine is not told in full."
+    processes = _processes(facts)
+    is_own, users = fact(facts, "own_user_id"), integers(fact(facts, "uids"))
+    if any(map(_is_administrator, processes)):
+        state, sentence = State.BROKEN, "It had an id of this machine's administrator."
+    elif users and all(map(_has_told_ids, processes)) and isinstance(is_own, bool):
+        state = State.HELD if is_own else State.PARTLY
+        sentence = (
+            f"It was user {users[0]} of this machine, who owns nothing there, whatever it called itself."
+        )
+        if not is_own:
+            sentence = f"It was user {users[0]} of this machine, as whom the appliance itself runs."
+    rows = (
+        *rows_of(facts, "uids", "gids", "groups", "uid_map", "gid_map", "own_user_id"),
+        *_gofer_rows(facts, "uids", "uid_map"),
+    )
+    return Wall(
+        section=Section.IDENTITY, name="Nobody on the host", state=state, sentence=sentence, rows=rows
+    )
+
+
+def _privileges(facts: Facts) -> Wall:
+    state, sentence = State.NOT_TOLD, "Which privileges it had is not told in full."
+    sets = fact(facts, "capabilities")
+    values = [hexadecimal(value) for value in sets.values()] if isinstance(sets, Mapping) else []
+    sealed = [fact(process, "no_new_privs") for process in _processes(facts)]
+    if any(values) or False in sealed:
+        state, sentence = State.BROKEN, "It had a privilege, or a way to gain one."
+    elif (
+        isinstance(sets, Mapping)
+        and sets.keys() >= _CAPABILITY_SETS
+        and None not in values
+        and all(value is True for value in sealed)
+    ):
+        state, sentence = (
+            State.HELD,
+            "It had no privilege of an administrator and no program could give it one.",
+        )
+    rows = (
+        *rows_of(facts, "capabilities", "no_new_privs", "oom_score_adj"),
+        *_gofer_rows(facts, "capabilities", "no_new_privs"),
+    )
+    return Wall(section=Section.IDENTITY, name="No privileges", state=state, sentence=sentence, rows=rows)
+
+
+def _system_calls(facts: Facts) -> Wall:
+    filters = [fact(process, "seccomp") for process in _processes(facts)]
+    state, sentence = State.NOT_TOLD, "Which system calls it could make is not told in full."
+    if any(map(_is_unfiltered, filters)):
+        state, sentence = State.BROKEN, "It could make any system call: no filter was loaded."
+    elif any(map(_is_another_filter, filters)):
+        state, sentence = State.BROKEN, "Another filter of system calls was loaded than was wanted."
+    elif all(_is_read_back(one, has_own_kernel=_has_own_kernel(facts)) for one in filters):
+        state = State.HELD
+        sentence = "It could make listed system calls only; the list was read back from the kernel."
+        if _has_own_kernel(facts):
+            sentence = "A kernel of its own answered its calls, and could make listed calls only; read back."
+    elif all(_is_filtered(one) for one in filters):
+        state = State.PARTLY
+        sentence = "A filter of system calls was loaded; that it is the wanted one was not read back."
+    names = ("mode", "filters", "sha256", "sha256_is", "wanted_sha256")
+    rows = (
+        *(Row(name=f"seccomp {name}", value=shown(fact(facts, "seccomp", name))) for name in names),
+        *_gofer_rows(facts, "seccomp"),
+    )
+    return Wall(section=Section.KERNEL, name="Few system calls", state=state, sentence=sentence, rows=rows)
+
+
+def _namespaces(facts: Facts) -> Wall:
+    own, with_whom = fact(facts, "namespaces", "own"), fact(facts, "namespaces", "compared_with")
+    state, sentence = State.NOT_TOLD, "Whether it had views of its own of the system is not told in full."
+    shared = sorted(name for name, value in items(own) if value is False)
+    if shared:
+        state, sentence = State.BROKEN, f"It shared the host's view of: {', '.join(shared)}."
+    elif isinstance(own, Mapping) and own.keys() >= _NAMESPACES and all(v is True for v in own.values()):
+        state = State.HELD
+        sentence = "Processes, files, network, users, names and memory of others were out of its sight."
+    rows = (
+        Row(name="namespaces of its own", value=shown(own)),
+        Row(name="compared with", value=shown(with_whom)),
+    )
+    return Wall(section=Section.KERNEL, name="A view of its own", state=state, sentence=sentence, rows=rows)
+
+
+def _files(facts: Facts) -> Wall:
+    mounts, tries = fact(facts, "mounts"), fact(facts, "inside", "write_tries")
+    state, sentence = State.NOT_TOLD, "What it could read and write is not told in full."
+    table = [m for m in mounts if _is_mount(m)] if isinstance(mounts, list) else []
+    is_whole = bool(table) and isinstance(mounts, list) and len(table) == len(mounts)
+    written = _not_refused(tries)
+    if written:
+        state, sentence = State.BROKEN, f"It could write where it must not: {', '.join(written)}."
+    elif any("nosuid" not in m["flags"] and not _is_of_kernel(m) for m in table):
+        state, sentence = State.BROKEN, "Files with an owner's rights were honoured where it could see them."
+    elif is_whole and isinstance(tries, Mapping) and tries:
+        writable = [m["target"] for m in table if "ro" not in m["flags"] and not _is_of_kernel(m)]
+        state = State.HELD
+        sentence = f"It saw {len(table)} mounts and could write to {len(writable)}; what it tried besides was refused."
+    rows = (
+        *(_mount_row(m) for m in table if not _is_of_kernel(m)),
+        Row(name="of the kernel", value=shown([m["target"] for m in table if _is_of_kernel(m)] or None)),
+        Row(name="writes tried from inside", value=shown(tries)),
+    )
+    return Wall(
+        section=Section.FILES, name="Only what it was given", state=state, sentence=sentence, rows=rows
+    )
+
+
+def _network(facts: Facts) -> Wall:
+    interfaces, routes = fact(facts, "interfaces"), fact(facts, "routes")
+    tries = fact(facts, "inside", "connect_tries")
+    before = fact(facts, "network_bytes") or fact(facts, "inside", "interfaces")
+    after = fact(facts, "after", "network_bytes") or fact(facts, "after", "interfaces")
+    state, sentence = State.NOT_TOLD, "Whether it had a network is not told in full."
+    reached, moved = _not_refused(tries), _bytes_out(before) + _bytes_out(after)
+    if reached:
+        state, sentence = State.BROKEN, f"A connection out of it succeeded: {', '.join(reached)}."
+    elif (
+        (isinstance(interfaces, list) and set(map(str, interfaces)) - {"lo"}) or moved or is_positive(routes)
+    ):
+        state, sentence = State.BROKEN, "It had a network besides its own loopback."
+    elif isinstance(interfaces, list) and routes == 0 and isinstance(tries, Mapping) and tries:
+        state = State.HELD
+        sentence = f"It had no network: {len(tries)} connections were tried from inside and all refused."
+    rows = (
+        Row(name="interfaces", value=shown(interfaces)),
+        Row(name="routes that lead out", value=shown(routes)),
+        Row(name="connections tried from inside", value=shown(tries)),
+        Row(name="bytes before", value=shown(before)),
+        Row(name="bytes after", value=shown(after)),
+    )
+    return Wall(section=Section.NETWORK, name="No network", state=state, sentence=sentence, rows=rows)
+
+
+def _limits(facts: Facts, asked: Mapping[str, int]) -> Wall:
+    version, joined = fact(facts, "cgroup"), fact(facts, "cgroup_joined")
+    group, process = fact(facts, "cgroup_limits"), fact(facts, "limits")
+    widened = fact(facts, "cgroup_wanted")  # behind gVisor: with room for the walls' own tasks
+    most = {**asked, **{n: v for n, v in items(widened) if n in asked and type(v) is int}}
+    state, sentence = State.NOT_TOLD, "Which limits it had is not told in full."
+    over = [
+        name
+        for name, limit in most.items()
+        if type(value := fact(group, name)) is int and not 0 < value <= limit
+    ]
+    if version in ("v1", "v2") and (joined is False or over):
+        state, sentence = (
+            State.BROKEN,
+            f"A limit was not the one asked for: {', '.join(over) or 'none held it'}.",
+        )
+    elif version == "none" and isinstance(process, Mapping):
+        state, sentence = State.PARTLY, "Each of its processes was limited, all of them together were not."
+    elif version in ("v1", "v2") and joined is True and all(map(_is_bound, _bounds(group))):
+        state, sentence = State.HELD, "Memory, processes and processor time were limited as a whole."
+    told = sorted({*asked, *(group if isinstance(group, Mapping) else ())})
+    rows = (
+        Row(name="control group", value=shown(version)),
+        *(
+            Row(name=name, value=f"asked {amount(name, asked.get(name))}, found {_found(name, facts)}")
+            for name in told
+        ),
+        *(Row(name=f"{name}, with the walls' own", value=shown(value)) for name, value in items(widened)),
+        Row(name="limits of each process", value=shown(process)),
+    )
+    return Wall(section=Section.LIMITS, name="Limits that bite", state=state, sentence=sentence, rows=rows)
+
+
+def _devices(facts: Facts) -> Wall:
+    opened, gpus, nodes = (fact(facts, name) for name in ("open_files", "gpus", "devices"))
+    state, sentence = State.NOT_TOLD, "Which devices it had is not told in full."
+    if isinstance(opened, list) and set(map(str, opened)) - {"0", "1", "2"}:
+        state, sentence = State.BROKEN, "It was handed an open file of the host besides its input and output."
+    elif isinstance(opened, list) and isinstance(gpus, list) and isinstance(nodes, list):
+        granted = f"{len(gpus) or 'no'} GPU{'s' * (len(gpus) != 1)}"
+        state = State.HELD
+        sentence = f"It had {granted}, {len(nodes)} device nodes, and no open file of the host."
+    rows = (
+        *(Row(name=f"GPU {number}", value=shown(gpu)) for number, gpu in enumerate(listed(gpus), 1)),
+        Row(name="GPUs", value=shown(len(gpus) if isinstance(gpus, list) else None)),
+        Row(name="device nodes", value=shown(nodes)),
+        *rows_of(facts, "open_files", "environment_names"),
+    )
+    return Wall(
+        section=Section.DEVICES, name="Only granted devices", state=state, sentence=sentence, rows=rows
+    )
+
+
+def _measurement(facts: Facts) -> Wall:
+    same, gate = fact(facts, "same_process"), fact(facts, "gate")
+    state, sentence = State.NOT_TOLD, "Whether the right process was measured is not told."
+    if same is False:
+        state, sentence = State.BROKEN, "Another process took the place of the measured one."
+    elif same is True and isinstance(gate, str) and gate and isinstance(fact(facts, "inside"), Mapping):
+        state = State.HELD
+        sentence = "A program of ours waited in its place while it was measured from outside and from inside."
+    rows = rows_of(facts, "gate", "same_process", "inputs_mounted")
+    return Wall(section=Section.MEASURED, name="Measured in place", state=state, sentence=sentence, rows=rows)
+
+
+def _has_own_kernel(facts: Facts) -> bool:
+    return bool(fact(facts, "driver") == "gvisor")
+
+
+def _processes(facts: Facts) -> list[Any]:
+    """Whatever stands for the guest on the host; behind gVisor also what opens its files."""
+    return [facts, fact(facts, "gofer")] if _has_own_kernel(facts) else [facts]
+
+
+def _is_administrator(process: object) -> bool:
+    ids = [
+        number
+        for name in ("uids", "gids", "groups")
+        for number in integers(fact(process, name), may_be_empty=True) or ()
+    ]
+    maps = [map_rows(fact(process, name)) for name in ("uid_map", "gid_map")]
+    return 0 in ids or any(row[1] == 0 for table in maps for row in table or ())
+
+
+def _has_told_ids(process: object) -> bool:
+    return (
+        all(integers(fact(process, name)) for name in ("uids", "gids"))
+        and integers(fact(process, "groups"), may_be_empty=True) is not None
+        and all(map_rows(fact(process, name)) for name in ("uid_map", "gid_map"))
+    )
+
+
+def _is_unfiltered(seccomp: object) -> bool:
+    mode = fact(seccomp, "mode")
+    return type(mode) is int and (mode != _SECCOMP_FILTER_MODE or fact(seccomp, "filters") == 0)
+
+
+def _is_filtered(seccomp: object) -> bool:
+    how, loaded = fact(seccomp, "sha256_is"), fact(seccomp, "sha256")
+    is_told = isinstance(how, str) and (how != "measured" or isinstance(loaded, str))
+    return is_told and bool(fact(seccomp, "mode") == _SECCOMP_FILTER_MODE)
+
+
+def _is_another_filter(seccomp: object) -> bool:
+    loaded, wanted = fact(seccomp, "sha256"), fact(seccomp, "wanted_sha256")
+    return isinstance(loaded, str) and isinstance(wanted, str) and loaded != wanted
+
+
+def _is_read_back(seccomp: object, *, has_own_kernel: bool) -> bool:
+    """gVisor's filters are its own: there is none that was wanted, to compare them with."""
+    loaded, wanted = fact(seccomp, "sha256"), fact(seccomp, "wanted_sha256")
+    is_as_wanted = bool(loaded == wanted) or (has_own_kernel and wanted is None)
+    return _is_filtered(seccomp) and fact(seccomp, "sha256_is") == "measured" and is_as_wanted
+
+
+def _gofer_rows(facts: Facts, *names: str) -> tuple[Row, ...]:
+    if not _has_own_kernel(facts):
+        return ()
+    return tuple(
+        Row(name=f"{name.replace('_', ' ')} of what opens its files", value=shown(fact(facts, "gofer", name)))
+        for name in names
+    )
+
+
+def _is_mount(value: object) -> bool:
+    return isinstance(fact(value, "target"), str) and isinstance(fact(value, "flags"), list)
+
+
+def _is_of_kernel(mount: Facts) -> bool:
+    """Whether the kernel makes up what is there, so that no file of anybody's lies in it."""
+    target = str(mount["target"])
+    if target == "/dev/shm":  # noqa: S108  the guest's own
+        return False
+    return any(target == top or target.startswith(f"{top}/") for top in ("/dev", "/proc", "/sys"))
+
+
+def _mount_row(mount: Facts) -> Row:
+    if "ro" in mount["flags"]:
+        return Row(name=shown(mount["target"]), value="read-only")
+    room = amount("bytes", fact(mount, "size_bytes"))
+    return Row(
+        name=str(mount["target"]), value=f"writable, room {room}, files {shown(fact(mount, 'inodes'))}"
+    )
+
+
+def _not_refused(tries: object) -> list[str]:
+    if not isinstance(tries, Mapping):
+        return []
+    return sorted(shown(name) for name, result in tries.items() if result != _REFUSED)
+
+
+def _bytes_out(counters: object) -> int:
+    """Bytes that went over anything but the guest's own loopback."""
+    if not isinstance(counters, Mapping):
+        return 0
+    strangers: Sequence[Any] = [numbers for name, numbers in counters.items() if name != "lo"]
+    return sum(
+        number
+        for numbers in strangers
+        if isinstance(numbers, Mapping)
+        for number in numbers.values()
+        if type(number) is int
+    )
+
+
+def _bounds(group: object) -> list[object]:
+    processor = fact(group, "cpu_quota_us") or fact(group, "cpu_quota_and_period_us")  # v1, v2
+    return [fact(group, "memory_bytes"), fact(group, "pids"), processor]
+
+
+def _is_bound(value: object) -> bool:
+    """Whether the kernel states a limit: a number, or, of processor time on v2, "quota period"."""
+    return is_positive(value) or (isinstance(value, str) and value.split(" ")[0].isdecimal())
+
+
+def _found(name: str, facts: Facts) -> str:
+    return amount(name, fact(facts, "cgroup_limits", name))
