@@ -22,6 +22,9 @@ from pathlib import Path
 
 from runner.errors import RunnerError
 from runner.linux import start_time
+from runner.log_kept import assemble
+from runner.loss_files import find_losses
+from runner.losses import write_losses
 from runner.sandbox import cgroup
 from runner.sandbox.drivers import sandbox_of as driver_of
 from runner.sandbox.port import Isolation, Sandbox
@@ -60,7 +63,11 @@ def run_job(job_dir: Path, *, sandbox_of: Callable[[str], Sandbox]) -> None:
     own = {"pid": os.getpid(), "start_time": start_time(os.getpid())}
     write_durably(job_dir / "agent.json", json.dumps(own).encode())
     cgroup.sweep(cgroup.host_folders())
-    write_durably(job_dir / "exit.json", encode_exit(_run(job_dir, sandbox_of)))
+    ended = _run(job_dir, sandbox_of)
+    # Files of the guest are read after its end, and before the end is told: who sees it finds all.
+    if (job_dir / "harvest").is_dir() and (found := find_losses(job_dir / "harvest")) is not None:
+        write_losses(job_dir, found)
+    write_durably(job_dir / "exit.json", encode_exit(ended))
     os.close(lock)
 
 
@@ -74,6 +81,9 @@ def settle_lost(job_dir: Path) -> None:
         (job_dir / image).unlink(missing_ok=True)
     shutil.rmtree(job_dir / PARTIAL, ignore_errors=True)
     message = "the agent died and its guest with it; nothing was harvested (see agent.log)"
+    folder = os.open(job_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    assemble(folder)
+    os.close(folder)
     ended = read_end(job_dir) or _without_guest(ExitReason.LOST, message)
     left = _remnants_of_dead(job_dir)
     write_durably(job_dir / "exit.json", encode_exit(replace(ended, remnants=left)))

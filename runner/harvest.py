@@ -6,6 +6,7 @@ are taken first so that junk cannot crowd them out.
 What is not covered: the meaning of the bytes. Nothing is unpacked or loaded here.
 """
 
+import codecs
 import json
 import os
 import re
@@ -27,6 +28,8 @@ MAX_REJECTED = 1000  # more are counted, not named
 SPARSE_ABOVE_BYTES = 4096
 SPARSE_FACTOR = 64
 
+# Now: once rights are dropped, the interpreter's own library may be out of reach.
+codecs.lookup("unicode_escape")
 _NAME = re.compile(r"(?!\.\.)[A-Za-z0-9_.][A-Za-z0-9._ +=@-]{0,200}")
 _SPECIAL = {
     stat.S_IFLNK: "symlink",

@@ -22,6 +22,7 @@ from typing import Any
 
 from runner.canaries import HostCanaries
 from runner.disclosures import disclosed, probe_pids
+from runner.log import without_times
 from runner.sandbox.interpreter import PYTHON_TARGET, VENV_TARGET
 from runner.sandbox.port import Isolation, Sandbox
 from runner.spec import Exit, ExitReason, Limits, Mount, Profile, Runtime, SandboxSpec
@@ -371,7 +372,7 @@ class _Stage:
             spec, job_dir=job_dir, on_measured=measured.append, should_cancel=lambda: False
         )
         log = job_dir / "stdout.log"
-        data = log.read_bytes() if log.exists() else b""
+        data = without_times(log.read_bytes()) if log.exists() else b""
         return _Guest(
             answers=parse_answers(data),
             ended=ended,
@@ -388,7 +389,7 @@ def parse_answers(output: bytes) -> dict[str, tuple[str, str]]:
     answers: dict[str, tuple[str, str]] = {}
     for line in output.splitlines():
         try:
-            value = json.loads(line[line.index(b"{") :])  # a log's lines begin with their times
+            value = json.loads(line)
             name, answer = str(value["probe"]), (str(value["answer"]), str(value["detail"]))
         except (ValueError, KeyError, TypeError):
             continue

@@ -4,6 +4,7 @@ What is covered: the port's contract, also for a second launcher on the same fol
 What is not covered: processes, isolation, time.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import SpecError
+from runner.harvest import Harvest, HarvestedFile, encode_harvest
 from runner.launcher.port import JobFacts, JobPhase
 from runner.spec import Exit, ExitReason, SandboxSpec, encode_exit, encode_spec, parse_exit, parse_spec
 
@@ -69,7 +71,9 @@ class FakeLauncher:
                 return JobFacts(phase=JobPhase.RUNNING)
             else:
                 spec = parse_spec((job_dir / "job.json").read_bytes())
-                _end(job_dir, self.job(spec, job_dir))
+                job_end = self.job(spec, job_dir)
+                _list_harvest(job_dir)
+                _end(job_dir, job_end)
         return JobFacts(phase=JobPhase.ENDED, exit=parse_exit(ended.read_bytes()))
 
     def cancel(self, job_id: str) -> None:
@@ -91,6 +95,23 @@ class FakeLauncher:
         if "/" in job_id or not job_id.strip("."):
             raise SpecError(f"job id {job_id!r} is not a plain name")
         return self.root / job_id
+
+
+def _list_harvest(job_dir: Path) -> None:
+    """What the real driver writes beside a harvest."""
+    folder = job_dir / "harvest"
+    if not folder.is_dir():
+        return
+    files = tuple(
+        HarvestedFile(
+            path=str(path.relative_to(folder)),
+            size_bytes=path.stat().st_size,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    )
+    (job_dir / "harvest.json").write_bytes(encode_harvest(Harvest(files=files, rejected={})))
 
 
 def _end(job_dir: Path, ended: Exit) -> None:

@@ -110,8 +110,10 @@ def _be_child(
     commands: Commands, stage: Stage, *, pipes: Pipes, parent: int, alone: int, mapped: int
 ) -> None:
     try:
-        for source, target in ((pipes.release_read, 0), (pipes.output_write, 1), (pipes.output_write, 2)):
-            os.dup2(source, target)
+        os.dup2(pipes.release_read, 0)
+        for target in (1, 2):
+            # Each an opening of its own: of a shared one gVisor makes stdout non-blocking, and a full pipe fails.
+            os.dup2(os.open(f"/proc/self/fd/{pipes.output_write}", os.O_WRONLY | os.O_CLOEXEC), target)
         _close_others({alone, mapped})
         stage.group.join(os.getpid())
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -24,15 +24,21 @@ from typing import Any
 
 from runner import linux
 from runner.errors import HarvestError, RunnerError, SandboxUnavailableError, SpecError
+from runner.inventory.granted import granted_facts
+from runner.inventory.nvml import real_nvml, this_nodes_gpus
+from runner.inventory.samples import GpuReader
 from runner.isolation_demand import TIERS, shortfalls
+from runner.log import GuestLog
+from runner.meter import Meter
 from runner.out_of_memory import MAX_TAIL_BYTES, OutOfMemory, which_memory
+from runner.printed_losses import PrintedLosses
 from runner.sandbox import cgroup, rootfs, stage, volume
 from runner.sandbox.gate import RELEASE, gate_command, parse_report, read_report, try_writes
 from runner.sandbox.identity import Identity, claim_identity
 from runner.sandbox.layout import guest_environment
 from runner.sandbox.measure import bytes_of_namespace, group_facts, host_facts
 from runner.sandbox.reap import harvest_output
-from runner.sandbox.supervise import Log, Watch
+from runner.sandbox.supervise import Watch
 from runner.sandbox.violations import inside_violations
 from runner.sandbox.walls import Stage, Started, Walls
 from runner.spec import Exit, ExitReason, Profile, SandboxSpec, encode_exit
@@ -169,11 +175,27 @@ def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> 
     measured_at = _now()
     network = os.open(f"/proc/{started.gate}/ns/net", os.O_RDONLY | os.O_CLOEXEC)  # outlives the guest
     os.set_blocking(started.output, False)
+    printed = PrintedLosses(folder=held.job)
     watch = Watch(
         started=started,
         group=held.group,
         limits=limits,
-        log=Log(source=started.output, target=held.log, cap_bytes=limits.log_bytes),
+        log=GuestLog(
+            source=started.output,
+            target=held.log,
+            folder=held.job,
+            cap_bytes=limits.log_bytes,
+            on_lines=printed.read,
+        ),
+        meter=Meter(
+            folder=held.job,
+            groups=held.group.folders,
+            pid=started.first,
+            output=output,
+            root=built.upper,
+            gpus=GpuReader(real_nvml()) if held.order.spec.gpus else None,
+            gpu_uuids=[gpu.uuid for gpu in held.order.spec.gpus],
+        ),
         is_cancelled=lambda: _is_cancelled(held.runner),
         ask_to_end=partial(walls.ask_to_end, started, staged),
     )
@@ -187,7 +209,9 @@ def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> 
     elapsed_ms = int((time.monotonic() - began) * 1000)
     survivors = watch.kill_all()
     watch.log.finish()
-    usage = {**held.group.usage(), "wall_ms": elapsed_ms}
+    printed.close()
+    watch.meter.close()
+    usage = {**held.group.usage(), "wall_ms": elapsed_ms, **watch.log.facts()}
     memory = which_memory(
         kills=usage.get("oom_kills", 0),
         peak_bytes=usage.get("memory_peak_bytes"),
@@ -270,6 +294,7 @@ def _facts(held: _Held, started: Started, staged: Stage, inside: Mapping[str, An
         "profile": spec.profile.value,
         "image": None if spec.image is None else spec.image.manifest_sha256,
         "gpus": [gpu.uuid for gpu in spec.gpus],
+        "gpu_facts": granted_facts(spec.gpus, this_nodes_gpus()) if spec.gpus else {},
         "inputs_mounted": "after the first measurement" if walls.mounts_late else "before the measurement",
         "host": host_facts(),
         **group_facts(started.gate, held.group),

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from runner import linux
+from runner.log import GuestLog
+from runner.meter import Meter
 from runner.sandbox import cgroup
 from runner.sandbox.processes import send
 from runner.sandbox.walls import Started
@@ -22,40 +24,6 @@ from runner.spec import ExitReason, Limits
 TICK_S = 0.1
 PAUSE_S = 0.002
 DEATH_DEADLINE_S = 20.0
-CHUNK_BYTES = 1 << 20
-
-
-@dataclass(slots=True)
-class Log:
-    """The guest's output: kept up to a cap, counted to the end."""
-
-    source: int
-    target: int
-    cap_bytes: int
-    total_bytes: int = 0
-    is_open: bool = True
-
-    def drain(self) -> None:
-        """Take what is there; a closed pipe ends the log, not the guest."""
-        try:
-            chunk = os.read(self.source, CHUNK_BYTES)
-        except BlockingIOError:
-            return
-        room = max(0, self.cap_bytes - self.total_bytes)
-        self.total_bytes += len(chunk)
-        self.is_open = bool(chunk)
-        view = memoryview(chunk)[:room]
-        while view:
-            view = view[os.write(self.target, view) :]
-
-    def finish(self) -> None:
-        """Take the rest after every writer is dead, and flush."""
-        while self.is_open:
-            before = self.total_bytes
-            self.drain()
-            if self.total_bytes == before:
-                break
-        os.fsync(self.target)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +33,8 @@ class Watch:
     started: Started
     group: cgroup.Group
     limits: Limits
-    log: Log
+    log: GuestLog
+    meter: Meter
     is_cancelled: Callable[[], bool]
     ask_to_end: Callable[[], None]
     status: int | None = None
@@ -119,8 +88,10 @@ class Watch:
         return self._living()
 
     def _tick(self, left_s: float) -> None:
-        if self._poll.poll(min(left_s, TICK_S) * 1000) and self.log.is_open:
-            self.log.drain()
+        self._poll.poll(min(left_s, TICK_S) * 1000)
+        self.meter.tick(time.monotonic())
+        if self.log.is_open:
+            self.log.drain()  # also when nothing can be read: lines that wait are written then
             if not self.log.is_open:
                 self._poll.unregister(self.log.source)  # a closed log would wake us for ever
 

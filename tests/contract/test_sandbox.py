@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import SandboxUnavailableError
+from runner.log import without_times
 from runner.sandbox.drivers import DRIVERS, sandbox_of
 from runner.sandbox.fake import FakeGuest, FakeSandbox
 from runner.sandbox.port import Isolation, Sandbox
@@ -71,7 +72,7 @@ def test_a_guest_ends_with_its_code_log_and_harvest(driver: Driver, job_dir: Pat
     sandbox = driver(WRITES)
     ended = sandbox.run(order_for(WRITES), job_dir=job_dir, on_measured=ignore, should_cancel=lambda: False)
     assert (ended.reason, ended.code, ended.survivors) == (ExitReason.EXITED, 0, 0)
-    assert (job_dir / "stdout.log").read_bytes() == b"hello\n"
+    assert without_times((job_dir / "stdout.log").read_bytes()) == b"hello\n"
     assert (job_dir / "harvest" / "model.bin").read_bytes() == b"weights\n"
     assert [p.name for p in (job_dir / "harvest").iterdir()] == ["model.bin"]
     assert ended.rejected == {"link": "symlink"}
@@ -119,7 +120,7 @@ def test_the_log_is_cut_and_counted(driver: Driver, job_dir: Path) -> None:
         order_for(TALKS), job_dir=job_dir, on_measured=ignore, should_cancel=lambda: False
     )
     assert ended.log_bytes_total == 200_000
-    assert (job_dir / "stdout.log").stat().st_size == 64 << 10
+    assert 0 < (job_dir / "stdout.log").stat().st_size <= 64 << 10
 
 
 def test_the_fake_refuses_weak_walls(job_dir: Path) -> None:

@@ -15,6 +15,7 @@ from runner.contract.epochs import ContractEpoch
 from runner.contract.launch import ContractLaunch, contract_launch
 from runner.contract.order import TrainingInputs, TrainingOrder
 from runner.contract.tasks import InstructTask, Task
+from runner.log import without_times
 from runner.runtime import locate_runtime
 from runner.spec import Exit, Limits, Profile, SandboxSpec, encode_spec, parse_exit
 from runner.verdict import Verdict, VerdictReport, decide_verdict
@@ -131,7 +132,7 @@ class Ran:
 
     @property
     def log(self) -> str:
-        return (self.job_dir / "stdout.log").read_text(errors="replace")
+        return without_times((self.job_dir / "stdout.log").read_bytes()).decode(errors="replace")
 
     @property
     def facts(self) -> dict[str, str]:

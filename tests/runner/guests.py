@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runner.log import without_times
 from runner.runtime import locate_runtime
 from runner.sandbox.bubblewrap import BubblewrapSandbox
 from runner.sandbox.port import Isolation
@@ -61,7 +62,8 @@ class Ran:
 
     @property
     def log(self) -> bytes:
-        return (self.job_dir / "stdout.log").read_bytes()
+        """What it said, without the times at which it was read."""
+        return without_times((self.job_dir / "stdout.log").read_bytes())
 
     @property
     def harvested(self) -> list[str]:

@@ -126,7 +126,7 @@ class TestWalls:
         (closed / "file").chmod(0o644)
         inputs = (Mount(source=str(closed / "file"), target="/input/data.json"),)
         ran = run_behind_bubblewrap(order(*SHELL, "cat /input/data.json", mounts=inputs), tmp_path / "job")
-        assert ran.log == b"seen"
+        assert ran.log == b"seen\n"
 
     @pytest.mark.training
     def test_training_libraries_work_inside(self, tmp_path: Path) -> None:

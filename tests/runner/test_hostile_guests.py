@@ -164,7 +164,16 @@ def test_a_gigabyte_of_output_is_counted_and_cut(tmp_path: Path) -> None:
     ran = run_behind_bubblewrap(order(*SHELL, "head -c 1073741824 /dev/zero"), tmp_path / "job")
     assert ran.exit.code == 0
     assert ran.exit.log_bytes_total == 1 << 30
-    assert len(ran.log) == 64 << 10
+    assert 0 < (ran.job_dir / "stdout.log").stat().st_size <= 64 << 10
+    assert b"bytes of this line left out" in ran.log
+
+
+def test_the_head_and_the_tail_of_a_long_log_are_kept(tmp_path: Path) -> None:
+    script = "print('first'); [print('middle', n) for n in range(200_000)]; print('last')"
+    ran = run_behind_bubblewrap(order(*PYTHON, script), tmp_path / "job")
+    assert ran.log.startswith(b"first\n") and ran.log.endswith(b"last\n")
+    assert b"left out here]" in ran.log
+    assert ran.exit.usage["log_lines"] == 200_002
 
 
 def test_the_network_is_not_there(tmp_path: Path) -> None:
