@@ -8,7 +8,16 @@ from fastapi import Depends, FastAPI
 
 from appliance.api.deps import Services, get_caller
 from appliance.api.errors import MEDIA_TYPE, Problem, install_handlers
-from appliance.api.routes import champion_decisions, champions, health, inventory, log, runs
+from appliance.api.routes import (
+    champion_decisions,
+    champions,
+    health,
+    inventory,
+    isolation,
+    log,
+    nodes,
+    runs,
+)
 from appliance.api.size_limit import SizeLimit
 from attestation import __version__
 
@@ -33,7 +42,15 @@ def create_app(services: Services) -> FastAPI:
         "default": {**_PROBLEM, "model": Problem},
     }
     app.include_router(health.router, responses=responses)
-    for router in (runs.router, champions.router, champion_decisions.router, inventory.router, log.router):
+    for router in (
+        runs.router,
+        isolation.router,
+        champions.router,
+        champion_decisions.router,
+        inventory.router,
+        nodes.router,
+        log.router,
+    ):
         app.include_router(router, dependencies=[Depends(get_caller)], responses=responses)
     return app
 

@@ -4,6 +4,7 @@ import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -12,6 +13,7 @@ from appliance.artifacts import FolderStore
 from appliance.attest import RuntimeFacts
 from appliance.errors import HomeError
 from appliance.home import Home, open_home
+from appliance.isolation_policy import load_isolation_policy
 from appliance.jobs import EVALUATOR_FILE
 from appliance.policy import PolicySet, load_policy
 from appliance.ports import Clock, Ports, Store, SystemClock
@@ -22,6 +24,7 @@ from attestation.keys import Signer
 from audit.log import AuditLog
 from runner.launcher.local import LocalLauncher
 from runner.runtime import locate_runtime, measure_runtime
+from runner.sandbox.drivers import sandbox_of
 from runner.spec import Limits
 
 
@@ -79,6 +82,8 @@ def worker_ports(appliance: Appliance) -> Ports:
         runtime=runtime,
         runtime_facts=RuntimeFacts(python=measured.python_version, packages_sha256=measured.sha256),
         evaluator=take_evaluator(appliance),
+        isolation=partial(load_isolation_policy, appliance.settings.policies_dir),
+        check_driver=lambda driver: sandbox_of(driver).check(),
     )
 
 
@@ -86,7 +91,11 @@ def capacity_of(settings: Settings) -> Capacity:
     """How much may run at once."""
     # An output lies in the sandbox, in the harvest, in the store and in the evidence, and once between two.
     needed_mib = max(settings.needed_free_mib, 5 * settings.output_mib)
-    return Capacity(max_parallel_runs=settings.max_parallel_runs, needed_free_bytes=needed_mib << 20)
+    return Capacity(
+        max_parallel_runs=settings.max_parallel_runs,
+        needed_free_bytes=needed_mib << 20,
+        gpus_per_run=settings.gpus_per_run,
+    )
 
 
 def take_evaluator(appliance: Appliance) -> str:

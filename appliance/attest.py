@@ -7,7 +7,7 @@ from typing import Any
 from appliance.domain import Order, Run
 from appliance.evaluation import Metrics
 from attestation.bundle import sign_statement
-from attestation.canonical import encode
+from attestation.canonical import MAX_INTEGER, encode
 from attestation.claims import Kind
 from attestation.digest import sha256_hex
 from attestation.keys import Signer
@@ -16,11 +16,13 @@ from attestation.predicates import (
     BUILD_TYPE,
     BUILDER_PREFIX,
     EVALUATION,
+    IMAGE_PREFIX,
     ISOLATION,
     SLSA_PROVENANCE,
     TRAINING_RUN,
     VERDICT,
 )
+from attestation.shapes import MAX_TEXT_CHARS
 from attestation.statement import Statement, Subject
 from attestation.times import format_time
 from runner.spec import Exit, Limits
@@ -45,10 +47,18 @@ class AdmittedChampion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeFacts:
-    """The Python environment that guests saw, as measured when the worker started."""
+    """The Python environment that we ship, as measured when the worker started; the evaluator always runs in it."""
 
     python: str
     packages_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunImage:
+    """The image in which a champion ran, and the Dockerfile for which its release pins that image."""
+
+    dockerfile: str
+    manifest_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +71,7 @@ class RunFacts:
     model: Manifest
     dataset: Manifest
     runtime: RuntimeFacts
+    image: RunImage | None  # None: the champion, too, ran in `runtime`
     limits: Limits
     exit: Exit
     log_sha256: str
@@ -84,6 +95,29 @@ class Claim:
 def order_sha256(order: Order) -> str:
     """Names an order: the digest of its canonical JSON, hours as the decimal string a champion gets."""
     return sha256_hex(encode({**asdict(order), "hours_to_complete": str(order.hours_to_complete)}))
+
+
+def walls_with_end(measured: Mapping[str, Any], ended: Exit, *, job_dir: str) -> dict[str, Any]:
+    """What was measured of the walls before the start, and what was counted after the end: one claim's worth."""
+    walls: dict[str, Any] = _plain(
+        {
+            **measured,
+            "measured_at": ended.measured_at,
+            "released_at": ended.released_at,
+            "after": {
+                "ended_at": ended.ended_at,
+                "network_bytes": {name: dict(both) for name, both in ended.network_bytes.items()},
+                "out_of_memory": ended.out_of_memory,
+                "survivors": ended.survivors,
+                "usage": dict(ended.usage),
+                # Where this appliance keeps its files is nobody's business.
+                "remnants": [
+                    remnant.replace(f"{job_dir}/", "")[:MAX_TEXT_CHARS] for remnant in ended.remnants
+                ],
+            },
+        }
+    )
+    return walls
 
 
 def sign_claims(facts: RunFacts, *, signer: Signer) -> tuple[Claim, ...]:
@@ -149,7 +183,8 @@ def _training_run(facts: RunFacts, *, isolation_sha256: str) -> Statement:
                 "train": _sha256(_file(facts.dataset, "train.json")),
                 "heldOut": _sha256(_file(facts.dataset, "held-out.json")),
             },
-            "runtime": {"python": facts.runtime.python, "packages": _sha256(facts.runtime.packages_sha256)},
+            "runtime": _runtime(facts) if facts.image is None else None,
+            "image": None if facts.image is None else _sha256(facts.image.manifest_sha256),
             "startedAt": facts.exit.released_at,
             "endedAt": facts.exit.ended_at,
             "exit": {"reason": facts.exit.reason.value, "code": facts.exit.code},
@@ -187,6 +222,7 @@ def _evaluation(facts: RunFacts, *, isolation_sha256: str) -> Statement:
             "baseModel": _sha256(facts.run.order.base_model),
             "evaluator": _sha256(facts.evaluator_sha256),
             "losses": _sha256(metrics.losses_sha256),
+            "runtime": _runtime(facts),
             "meanBefore": metrics.mean_before,
             "meanAfter": metrics.mean_after,
             "meanDifference": metrics.mean_difference,
@@ -222,7 +258,7 @@ def _provenance(facts: RunFacts, signer: Signer) -> Statement:
                     ),
                     _dependency(f"model:{facts.base_model_name}", order.base_model),
                     _dependency("dataset:train.json", _file(facts.dataset, "train.json")),
-                    _dependency("runtime:python", facts.runtime.packages_sha256),
+                    _environment(facts),
                 ],
             },
             "runDetails": {
@@ -238,12 +274,35 @@ def _provenance(facts: RunFacts, signer: Signer) -> Statement:
     )
 
 
+def _environment(facts: RunFacts) -> dict[str, Any]:
+    if facts.image is None:
+        return _dependency("runtime:python", facts.runtime.packages_sha256)
+    return _dependency(f"{IMAGE_PREFIX}{facts.image.dockerfile}", facts.image.manifest_sha256)
+
+
+def _runtime(facts: RunFacts) -> dict[str, Any]:
+    return {"python": facts.runtime.python, "packages": _sha256(facts.runtime.packages_sha256)}
+
+
 def _dependency(uri: str, sha256: str, **more_digests: str) -> dict[str, Any]:
     return {"uri": uri, "digest": {"sha256": sha256, **more_digests}}
 
 
 def _sha256(hex_digest: str) -> dict[str, str]:
     return {"sha256": hex_digest}
+
+
+def _plain(value: Any) -> Any:
+    """`value` with integers that not every reader of JSON reads alike as texts: sizes of very large file systems."""
+    match value:
+        case Mapping():
+            return {name: _plain(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_plain(part) for part in value]
+        case int() if abs(value) > MAX_INTEGER:
+            return str(value)
+        case _:
+            return value
 
 
 def _file(manifest: Manifest, name: str) -> str:

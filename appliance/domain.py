@@ -41,6 +41,30 @@ LEGAL_MOVES: dict[RunState, frozenset[RunState]] = {
 }
 
 
+class Classification(StrEnum):
+    """How much a data set's owner would lose if somebody else read it; stricter ones come later."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    CONFIDENTIAL = "confidential"
+    RESTRICTED = "restricted"
+
+    @property
+    def rank(self) -> int:
+        return list(Classification).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenWalls:
+    """What must stand around a run's two jobs; decided by policy when it was ordered, and never exchanged."""
+
+    classification: Classification  # of the data set at that time
+    driver: str  # of training
+    evaluation_driver: str
+    demand: str  # what must be measured before any data is shown, as `runner.isolation_demand` writes it
+    policy_sha256: str  # of the rules by which that was decided
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What a user asks for: who trains what, on what, for how long. Digests are SHA-256, lower-case hex."""
@@ -50,6 +74,8 @@ class Order:
     dataset: str  # root digest of the prepared dataset's manifest
     hours_to_complete: float
     task_type: str = "InstructTextTask"
+    driver: str | None = None  # what the user wants around the champion, if that is said
+    walls: ChosenWalls | None = None  # what it gets; None for orders of a home older than this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

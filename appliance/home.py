@@ -7,6 +7,7 @@ HOME/home.json       name of the log, version of the layout
      jobs/           one folder per sandboxed job      evidence/    one folder per proved run
      quarantine/     champions on their way in         worker.lock, sync.lock  held by one process
      feeds/          pinned roots and states of feeds that are synced on schedule
+     images/         root file systems of champions, by manifest
 """
 
 import json

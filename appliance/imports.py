@@ -4,8 +4,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from appliance import classification
 from appliance.assembly import Appliance
 from appliance.datasets import prepare_dataset
+from appliance.domain import Classification
 from appliance.errors import ArtifactError, ConflictError
 from appliance.models import check_model_folder
 from appliance.store import artifacts
@@ -27,13 +29,20 @@ def import_model(appliance: Appliance, folder: Path, *, name: str, actor: str) -
     facts = check_model_folder(folder)
     manifest = appliance.store.put(folder)
     about = {"architectures": list(facts.architectures), "model_type": facts.model_type}
-    return _index(appliance, manifest, ArtifactKind.MODEL, name=name, facts=about, actor=actor)
+    return _index(appliance, manifest, ArtifactKind.MODEL, name=name, facts=about, logged={}, actor=actor)
 
 
-def import_dataset(appliance: Appliance, file: Path, *, actor: str) -> Artifact:
+def import_dataset(
+    appliance: Appliance,
+    file: Path,
+    *,
+    actor: str,
+    classified: Classification | None = None,
+) -> Artifact:
     """Lint the rows in `file`, split off the held-out part, and take both.
 
-    Raises DatasetError naming row and field.
+    Not classified means `internal`, or whatever the same rows are known as; they may become stricter.
+    Raises DatasetError naming row and field, ConflictError if the same rows are known under something stricter.
     """
     with tempfile.TemporaryDirectory(dir=appliance.home.root, prefix=".preparing-") as scratch:
         prepared = prepare_dataset(file, Path(scratch) / "dataset")
@@ -45,7 +54,19 @@ def import_dataset(appliance: Appliance, file: Path, *, actor: str) -> Artifact:
         "held_out_rows": prepared.held_out_rows,
         "warnings": list(prepared.warnings),
     }
-    return _index(appliance, manifest, ArtifactKind.DATASET, name=file.name, facts=about, actor=actor)
+    said = {classification.FACT: (classified or classification.DEFAULT).value}
+    taken = _index(
+        appliance,
+        manifest,
+        ArtifactKind.DATASET,
+        name=file.name,
+        facts=about | said,
+        logged=said,
+        actor=actor,
+    )
+    if classified is None:
+        return taken
+    return classification.reclassify(appliance, taken, classified, actor=actor)
 
 
 _EVENTS = {ArtifactKind.MODEL: EventKind.MODEL_IMPORTED, ArtifactKind.DATASET: EventKind.DATASET_IMPORTED}
@@ -58,6 +79,7 @@ def _index(
     *,
     name: str,
     facts: dict[str, Any],
+    logged: dict[str, str],
     actor: str,
 ) -> Artifact:
     now = appliance.clock.now()
@@ -74,7 +96,7 @@ def _index(
         subject=manifest.root_sha256,
         actor=actor,
         at=now,
-        detail={"name": name, "files": len(manifest.files)},
+        detail={"name": name, "files": len(manifest.files), **logged},
     )
     with appliance.engine.begin() as connection:
         if artifacts.add(connection, artifact):

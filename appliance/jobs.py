@@ -5,6 +5,7 @@ from functools import partial
 
 from appliance.datasets import HELD_OUT_FILE, TRAIN_FILE
 from appliance.domain import Run
+from appliance.isolation_policy import demand_of, driver_of, evaluation_driver_of
 from appliance.pinned_images import pinned_image
 from appliance.ports import Ports
 from appliance.store import artifacts
@@ -83,6 +84,8 @@ def training_launch(run: Run, *, champion: ChampionRow, base: Artifact, ports: P
         runtime=ports.runtime if launch.image is None else None,
         image=launch.image,
         profile=Profile.CHAMPION,
+        driver=driver_of(run),
+        demand=demand_of(run),
         declared_outputs=(launch.output_leaf,),
     )
     return TrainingLaunch(spec=spec, output_leaf=launch.output_leaf)
@@ -126,5 +129,7 @@ def evaluation_spec(run: Run, *, ports: Ports) -> SandboxSpec:
         output_target=EVALUATION_OUTPUT,
         limits=replace(EVALUATION_LIMITS, memory_bytes=ports.limits.memory_bytes),
         runtime=ports.runtime,
+        driver=evaluation_driver_of(run),
+        demand=demand_of(run),
         declared_outputs=("losses.json",),
     )

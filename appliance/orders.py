@@ -1,11 +1,15 @@
-"""What an order must name to be taken: an admitted champion, an imported model, an imported dataset."""
+"""What an order must name to be taken: an admitted champion, an imported model, an imported dataset, walls."""
+
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from appliance.adoption import ChampionState, ChampionStatus, status_of
+from appliance.classification import classification_of
 from appliance.defaults import CHANNEL_OF_TASK, default_for
 from appliance.domain import Order
 from appliance.errors import ForbiddenError, InvalidOrderError, NotFoundError
+from appliance.isolation_policy import Defaults, IsolationPolicy, choose_walls
 from appliance.store import artifacts, champions
 from appliance.store.artifacts import ArtifactKind
 from attestation.trust import TrustRoot
@@ -53,6 +57,16 @@ def check_order(conn: Connection, order: Order, *, submitter: str, trust: TrustR
         )
     _check_artifact(conn, "base_model", order.base_model, ArtifactKind.MODEL)
     _check_artifact(conn, "dataset", order.dataset, ArtifactKind.DATASET)
+
+
+def with_walls(conn: Connection, order: Order, *, policy: IsolationPolicy, defaults: Defaults) -> Order:
+    """`order` with the walls that its data set needs; `check_order` has found the data set.
+
+    Raises InvalidOrderError if it asks for weaker ones.
+    """
+    classification = classification_of(conn, artifacts.get(conn, order.dataset))
+    walls = choose_walls(policy, classification, asked=order.driver, defaults=defaults)
+    return replace(order, walls=walls)
 
 
 def _why_not(status: ChampionStatus) -> str:

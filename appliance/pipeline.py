@@ -10,35 +10,48 @@ at all. Steps are idempotent by run id, so killing the process between any two l
 loop again finishes the run once; there is no other recovery code.
 """
 
-import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from appliance.attest import AdmittedChampion, Claim, RunFacts, RuntimeFacts, sign_claims
+from appliance.attest import AdmittedChampion, Claim, sign_claims
 from appliance.domain import LEGAL_MOVES, Run, RunState
-from appliance.errors import AdmissionError, ApplianceError, EvaluationError, EvidenceError, HomeError
-from appliance.evaluation import encode_metrics, parse_metrics, read_metrics
+from appliance.errors import (
+    AdmissionError,
+    ApplianceError,
+    EvaluationError,
+    HomeError,
+)
+from appliance.evaluation import encode_metrics, read_metrics
 from appliance.evidence import EvidenceInputs, write_evidence
-from appliance.finalise import finalise
-from appliance.jobs import EVALUATOR_TARGET, evaluation_spec, job_ids, training_launch
+from appliance.finalise import check_harvested, finalise
+from appliance.grants import with_grant
+from appliance.image_store import ImageStore
+from appliance.isolation_policy import check_placement, driver_of, evaluation_driver_of
+from appliance.jobs import evaluation_spec, job_ids, training_launch
+from appliance.judging import base_name, judge, list_of_harvest, task_of
+from appliance.nodes import Shortage, find_place, place_detail
 from appliance.permission import check_permission
 from appliance.ports import Ports
-from appliance.recorded import check_record, intake_of, read_record, recorded_text
+from appliance.recorded import check_record, intake_of, read_record
 from appliance.report import run_report
-from appliance.store import artifacts, champions, claims, runs
+from appliance.run_facts import evaluator_sha256, facts_of, launched
+from appliance.store import artifacts, champions, claims, reservations, runs
 from appliance.store.champions import ChampionRow
-from appliance.waiting import why_waiting
-from attestation.digest import sha256_hex
+from appliance.store.reservations import Reserving
+from appliance.waiting import OCCUPYING, why_waiting
 from attestation.errors import AttestationError
 from audit.event import APPLIANCE, Event, EventKind
 from audit.store import enqueue
 from runner.errors import HarvestError, LauncherError, RunnerError
 from runner.launcher.port import JobPhase
-from runner.spec import Exit, ExitReason, SandboxSpec, parse_spec
-from runner.verdict import Verdict, decide_verdict
+from runner.spec import Exit, ExitReason
+from runner.verdict import Verdict
+
+MAX_REMNANT_CHARS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +62,7 @@ class Move:
     detail: Mapping[str, str | int] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    reserve: Reserving | None = None
 
 
 def advance(run: Run, ports: Ports) -> Run | None:
@@ -77,17 +91,29 @@ def place(run: Run, ports: Ports) -> Move | None:
         champion = champions.get(connection, run.order.champion)
         admitted = champions.admitted(connection, run.order.champion, trust=ports.home.trust())
         others = tuple(r for r in runs.unfinished(connection) if r.id != run.id)
-    if why_waiting(run, others, capacity=ports.capacity, free_bytes=ports.home.free_bytes()):
+        held = reservations.list_held(connection)
+    free_bytes = ports.home.free_bytes()
+    if why_waiting(run, others, capacity=ports.capacity, free_bytes=free_bytes):
+        return None
+    found = find_place(
+        run, others, held, capacity=ports.capacity, free_bytes=free_bytes, model_folder=ports.store.path
+    )
+    if isinstance(found, Shortage):
         return None
     if admitted is None:
         raise AdmissionError(f"champion {champion.name} is not admitted")
     _check_permission(run, champion, admitted, ports)
+    check_placement(run, policy=ports.isolation(), check_driver=ports.check_driver)
     return Move(
         to=RunState.PLACED,
+        reserve=Reserving(wanted=found.reservation, seen=held),
         detail={
+            **place_detail(found),
             "job": job_ids(run).train,
             "python": ports.runtime_facts.python,
             "packages": ports.runtime_facts.packages_sha256,
+            "driver": driver_of(run),
+            "evaluation_driver": evaluation_driver_of(run),
         },
     )
 
@@ -112,18 +138,18 @@ def harvest(run: Run, ports: Ports) -> Move | None:
     if (failure := _why_not_usable(facts.exit)) is not None:
         return _failed(failure)
     with ports.engine.connect() as connection:
-        champion = champions.get(connection, run.order.champion)
         base = artifacts.get(connection, run.order.base_model)
-    leaf = training_launch(run, champion=champion, base=base, ports=ports).output_leaf
+    (leaf,) = launched(ports, job_ids(run).train).declared_outputs
     output = _harvested(ports, job_ids(run).train, facts.exit) / leaf
     with tempfile.TemporaryDirectory(dir=ports.home.jobs_dir, prefix=".finalise-") as scratch:
         model = Path(scratch) / "model"
-        finalise(output, model, base_model_name=base.name)
-        report = decide_verdict(model, ports.store.path(run.order.base_model))
+        final = finalise(output, model, base_model_name=base_name(base, ports), task=task_of(run))
+        report = judge(run, model, ports)
         if report.verdict is not Verdict.TRAINED:
             broken = "; ".join(f"{r.rule}: {r.detail}" for r in report.rules if not r.holds)
             return _failed(f"training verdict {report.verdict.value}: {broken}", verdict=report.verdict.value)
         manifest = ports.store.put(model)
+        check_harvested(final, stored=manifest, output_leaf=leaf, harvest=list_of_harvest(run, ports))
     return Move(
         to=RunState.HARVESTED,
         detail={"model": manifest.root_sha256, "verdict": report.verdict.value},
@@ -149,14 +175,14 @@ def evaluate(run: Run, ports: Ports) -> Move | None:
     metrics, _ = read_metrics(losses, held_out_rows=rows)
     return Move(
         to=RunState.EVALUATED,
-        detail={"losses": metrics.losses_sha256, "evaluator": _evaluator_sha256(run, ports)},
+        detail={"losses": metrics.losses_sha256, "evaluator": evaluator_sha256(run, ports)},
         fields={"metrics": encode_metrics(metrics)},
     )
 
 
 def attest(run: Run, ports: Ports) -> Move | None:
     """EVALUATED → ATTESTED: sign every claim; the claims and the move are one transaction."""
-    facts = _facts_of(run, ports)
+    facts = facts_of(run, ports)
     if facts is None:
         return None
     with ports.engine.connect() as connection:
@@ -171,7 +197,7 @@ def publish(run: Run, ports: Ports) -> Move | None:
     ports.log.sequence(ports.clock.now())
     with ports.engine.connect() as connection:
         signed = claims.of_run(connection, run.id)
-    receipts, facts = ports.log.receipts([claim.entry for claim in signed]), _facts_of(run, ports)
+    receipts, facts = ports.log.receipts([claim.entry for claim in signed]), facts_of(run, ports)
     if receipts is None or facts is None:
         return None
     job_dir = ports.launcher.job_dir
@@ -204,8 +230,15 @@ STEPS: Mapping[RunState, Callable[[Run, Ports], Move | None]] = {
 def _apply(run: Run, move: Move, ports: Ports) -> Run:
     """One transaction: the guarded move first, then what belongs to it."""
     now = ports.clock.now()
+    remnants = tuple(_remnants(run, move.to, ports, now=now))  # asks the launcher: not in a transaction
     with ports.engine.begin() as connection:
         moved = runs.move(connection, run, move.to, now=now, detail=move.detail, **move.fields)
+        if move.reserve is not None:
+            reservations.reserve(connection, move.reserve.wanted, seen=move.reserve.seen)
+        elif moved.state not in OCCUPYING:
+            reservations.remove_ended(connection)
+        for event in remnants:
+            enqueue(connection, event)
         for ordinal, claim in enumerate(move.claims, start=1):
             event = Event(
                 kind=EventKind.CLAIM_SIGNED,
@@ -217,6 +250,25 @@ def _apply(run: Run, move: Move, ports: Ports) -> Run:
             claims.add(connection, run.id, ordinal=ordinal, claim=claim, entry=event.encode())
             enqueue(connection, event)
     return moved
+
+
+def _remnants(run: Run, to: RunState, ports: Ports, *, now: datetime) -> Iterator[Event]:
+    """An event for the sandbox whose end this move follows, if it left anything behind."""
+    jobs = job_ids(run)
+    job = {RunState.PLACED: jobs.train, RunState.RUNNING: jobs.train, RunState.HARVESTED: jobs.evaluate}.get(
+        run.state
+    )
+    facts = None if job is None or to is RunState.RUNNING else ports.launcher.poll(job)
+    if job is None or facts is None or facts.exit is None or not facts.exit.remnants:
+        return
+    told = "; ".join(facts.exit.remnants)[:MAX_REMNANT_CHARS]
+    yield Event(
+        kind=EventKind.RUN_REMNANT_LEFT,
+        subject=run.id,
+        actor=APPLIANCE,
+        at=now,
+        detail={"job": job, "remnants": told},
+    )
 
 
 def _check_permission(run: Run, champion: ChampionRow, admitted: AdmittedChampion, ports: Ports) -> None:
@@ -234,7 +286,11 @@ def _start(run: Run, ports: Ports) -> None:
     with ports.engine.connect() as connection:
         champion = champions.get(connection, run.order.champion)
         base = artifacts.get(connection, run.order.base_model)
-    ports.launcher.submit(training_launch(run, champion=champion, base=base, ports=ports).spec)
+        held = reservations.held_by(connection, run.id)
+    spec = training_launch(run, champion=champion, base=base, ports=ports).spec
+    if spec.image is not None:
+        ImageStore(ports.home).verify(spec.image.manifest_sha256)
+    ports.launcher.submit(with_grant(spec, held, read=ports.capacity.node.gpus))
 
 
 def _verify_stored(run: Run, ports: Ports) -> None:
@@ -279,72 +335,3 @@ def _harvested(ports: Ports, job_id: str, ended: Exit) -> Path:
     if not folder.is_dir():
         raise HarvestError(f"nothing was taken out of the sandbox: {ended.message}")
     return folder
-
-
-def _facts_of(run: Run, ports: Ports) -> RunFacts | None:
-    """Everything that is claimed about a harvested and evaluated run, read back from durable places.
-
-    None while the log does not cover it yet. Raises EvidenceError where log and database disagree.
-    """
-    order, jobs = run.order, job_ids(run)
-    record = read_record(run, ports)
-    if record is None:
-        return None
-    check_record(run, record)
-    assert run.model is not None and run.metrics is not None  # states from EVALUATED on have both
-    with ports.engine.connect() as connection:
-        # As it was when the run was ordered: later approvals and decisions are not this run's.
-        admitted = champions.admitted(
-            connection, order.champion, trust=ports.home.trust(), at=run.submitted_at
-        )
-        base = artifacts.get(connection, order.base_model)
-    if admitted is None:
-        raise AdmissionError(
-            f"champion sha256:{order.champion} was not admitted when run {run.id} was ordered"
-        )
-    trained = ports.launcher.poll(jobs.train)
-    assert trained is not None and trained.exit is not None
-    stdout = (ports.launcher.job_dir(jobs.train) / "stdout.log").read_bytes()
-    return RunFacts(
-        run=run,
-        champion=admitted,
-        base_model_name=base.name,
-        model=ports.store.manifest(run.model),
-        dataset=ports.store.manifest(order.dataset),
-        runtime=RuntimeFacts(
-            python=recorded_text(run, record, EventKind.RUN_PLACED, "python"),
-            packages_sha256=recorded_text(run, record, EventKind.RUN_PLACED, "packages"),
-        ),
-        limits=_launched(ports, jobs.train).limits,
-        exit=trained.exit,
-        log_sha256=sha256_hex(stdout),
-        log_size_bytes=len(stdout),
-        isolation_train=_isolation(ports, jobs.train),
-        isolation_evaluate=_isolation(ports, jobs.evaluate),
-        verdict=decide_verdict(ports.store.path(run.model), ports.store.path(order.base_model)),
-        metrics=parse_metrics(run.metrics),
-        evaluator_sha256=recorded_text(run, record, EventKind.RUN_EVALUATED, "evaluator"),
-    )
-
-
-def _launched(ports: Ports, job_id: str) -> SandboxSpec:
-    """What the launcher was really given."""
-    return parse_spec((ports.launcher.job_dir(job_id) / "job.json").read_bytes())
-
-
-def _evaluator_sha256(run: Run, ports: Ports) -> str:
-    """Digest of the script that was mounted into the evaluation, whatever the worker has now."""
-    mounts = _launched(ports, job_ids(run).evaluate).mounts
-    source = next(mount.source for mount in mounts if mount.target == EVALUATOR_TARGET)
-    return sha256_hex(Path(source).read_bytes())
-
-
-def _isolation(ports: Ports, job_id: str) -> Mapping[str, Any]:
-    """The walls of a job as its agent measured them before the release."""
-    try:
-        measured = json.loads((ports.launcher.job_dir(job_id) / "isolation.json").read_bytes())
-    except ValueError as error:
-        raise EvidenceError(f"isolation.json of {job_id} is not JSON: {error}") from error
-    if not isinstance(measured, dict):
-        raise EvidenceError(f"isolation.json of {job_id} is not a JSON object")
-    return measured

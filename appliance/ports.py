@@ -1,5 +1,6 @@
 """Everything the pipeline touches outside itself, in one value; each part has a fake in the tests."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from sqlalchemy import Engine
 
 from appliance.attest import RuntimeFacts
 from appliance.home import Home
+from appliance.isolation_policy import IsolationPolicy
 from appliance.waiting import Capacity
 from attestation.keys import Signer
 from attestation.oms import Manifest
@@ -71,3 +73,5 @@ class Ports:
     runtime: Runtime
     runtime_facts: RuntimeFacts  # the same environment as measured when the worker started
     evaluator: str  # root digest of the evaluator in the store
+    isolation: Callable[[], IsolationPolicy]  # the rules as they are now
+    check_driver: Callable[[str], object]  # raises SandboxUnavailableError for what this host cannot put up

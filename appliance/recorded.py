@@ -4,13 +4,13 @@ Rows can be changed by whoever reaches the database; entries under a signed head
 about a run, nothing of it is started and no champion is let in, that the log contradicts.
 
 Covered: rows that were changed, entries that were changed together with them, entries that somebody else put
-behind the true ones.
+behind the true ones, guests whose walls are not the ordered ones.
 Not covered: entries that were taken out of the log's tables. A proof says what is there; that all of it is
 there says the check of the whole log (`assay log fsck`).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from sqlalchemy import Connection, Engine
 
@@ -18,6 +18,8 @@ from appliance.domain import Run, RunState
 from appliance.errors import AdmissionError, EvidenceError, NotFoundError
 from appliance.evaluation import parse_metrics
 from appliance.home import Home
+from appliance.isolation_policy import demand_of, driver_of, evaluation_driver_of
+from appliance.measured_facts import listed, shown
 from appliance.ports import Clock, Ports
 from appliance.store import champions, decisions
 from appliance.store.champions import ChampionRow
@@ -33,6 +35,7 @@ from audit.errors import AuditError
 from audit.event import Event, EventKind
 from audit.log import AuditLog
 from audit.store import LoggedEvent, events_of
+from runner.isolation_demand import shortfalls
 
 Record = Mapping[EventKind, Event]
 FOUR_EYES: Final = ("four-eyes",)
@@ -127,8 +130,9 @@ def check_record(run: Run, record: Record) -> None:
     submitted = _event(run, record, EventKind.RUN_SUBMITTED)
     _same(run, "submitter", run.submitted_by, submitted.actor)
     _same(run, "submission", run.submitted_at, submitted.at)
-    for name, value in order_detail(run.order).items():
-        _same(run, name, value, submitted.detail.get(name))
+    ordered = order_detail(run.order)
+    for name in sorted(ordered.keys() | submitted.detail.keys()):  # a deleted row says less than the log
+        _same(run, name, ordered.get(name), submitted.detail.get(name))
     if run.model is not None:
         harvested = _event(run, record, EventKind.RUN_HARVESTED)
         _same(run, "model", run.model, harvested.detail.get("model"))
@@ -137,6 +141,28 @@ def check_record(run: Run, record: Record) -> None:
         evaluated = _event(run, record, EventKind.RUN_EVALUATED)
         losses = parse_metrics(run.metrics).losses_sha256
         _same(run, "losses", losses, evaluated.detail.get("losses"))
+
+
+# Any: plain JSON of a job's folder, whose shape nobody has checked yet.
+def check_walls(run: Run, record: Record, *, train: Mapping[str, Any], evaluate: Mapping[str, Any]) -> None:
+    """Return if what was measured around the two guests is what the run was ordered and placed with.
+
+    To be called after `check_record`, which holds the order against the log. Raises EvidenceError naming the
+    first difference: files of a job can be changed by whoever reaches the disk, before it starts or later.
+    """
+    granted = set(str(_event(run, record, EventKind.RUN_PLACED).detail.get("gpus", "")).split())
+    for guest, driver, measured in (
+        ("the champion", driver_of(run), train),
+        ("the evaluation", evaluation_driver_of(run), evaluate),
+    ):
+        if measured.get("driver") != driver:
+            _other_walls(run, guest, f"found {measured.get('driver')}, ordered {driver}")
+        if strange := sorted(set(map(shown, listed(measured.get("gpus")))) - granted):
+            _other_walls(
+                run, guest, f"found GPU {strange[0]}, granted {', '.join(sorted(granted)) or 'none'}"
+            )
+        if (demand := demand_of(run)) is not None and (missing := shortfalls(measured, demand)):
+            _other_walls(run, guest, "; ".join(missing))
 
 
 def _are_proved(events: Sequence[Event], at: Logged) -> bool:
@@ -189,6 +215,10 @@ def _event(run: Run, record: Record, kind: EventKind) -> Event:
     if kind not in record:
         raise EvidenceError(f"the log has no {kind} for run {run.id}")
     return record[kind]
+
+
+def _other_walls(run: Run, guest: str, difference: str) -> NoReturn:
+    raise EvidenceError(f"run {run.id}: {guest} had other walls than ordered: {difference}")
 
 
 def _same(run: Run, what: str, found: object, logged: object) -> None:

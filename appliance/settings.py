@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import SettingsError
+from runner.isolation_demand import TIERS
 
 ENV_PREFIX: Final = "ASSAY_"
 SOURCE: Final = Path(__file__).parents[1]  # the tree this program runs from
@@ -26,7 +27,10 @@ class Settings:
     max_parallel_runs: int = 1
     output_mib: int = 1024
     needed_free_mib: int = 2048
+    gpus_per_run: int | None = None
     poll_interval_s: float = 0.1
+    driver: str = "bubblewrap"
+    evaluation_driver: str = "bubblewrap"
     keyless_trust: Path | None = None
     keyless_identity: str = ""
     keyless_issuer: str = ""
@@ -55,6 +59,12 @@ def _seconds(text: str) -> float:
     if not 0.05 <= seconds <= 60:
         raise ValueError(text)
     return seconds
+
+
+def _driver(text: str) -> str:
+    if text not in TIERS:
+        raise ValueError(text)
+    return text
 
 
 def _path(text: str) -> Path:
@@ -104,8 +114,24 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
         parse=_integer(0, 1 << 30),
         wanted="a number of MiB",
     ),
+    "gpus_per_run": _Setting(
+        meaning="GPUs of every run, 0 for none; unset: by the tournament's rule, from model and task",
+        parse=_integer(0, 64),
+        wanted="0…64",
+    ),
     "poll_interval_s": _Setting(
         meaning="seconds the worker waits when nothing moved", parse=_seconds, wanted="0.05…60 seconds"
+    ),
+    "driver": _Setting(
+        meaning="what puts up the walls of runs that ask for nothing else; raised to what the isolation policy demands",
+        parse=_driver,
+        wanted=" or ".join(TIERS),
+    ),
+    "evaluation_driver": _Setting(
+        meaning="the same for evaluations, which never have weaker walls than their run's training; `gvisor` where it"
+        " is installed and CPU time is not short",
+        parse=_driver,
+        wanted=" or ".join(TIERS),
     ),
     "keyless_trust": _Setting(
         meaning="sigstore trusted root or client trust configuration; with it keyless signatures are verified",

@@ -6,9 +6,10 @@ from typing import Any, NoReturn
 from attestation.claims import Claim, Claims, Kind
 from attestation.digest import folder_sha256
 from attestation.errors import VerificationError
+from attestation.isolation import contradictions
 from attestation.oms import parse_oms
 from attestation.pack import LOG, Pack
-from attestation.predicates import BUILDER_PREFIX, CHAMPION_ADMITTED
+from attestation.predicates import BUILDER_PREFIX, CHAMPION_ADMITTED, IMAGE_PREFIX
 from attestation.times import parse_time
 
 _ABOUT_MODEL = (
@@ -34,6 +35,7 @@ def check_links(claims: Claims, *, pack: Pack, run_id: str) -> None:
     _check_permission(claims, run=run, policy=folder_sha256(pack.digests_below("policy")))
     _check_materials(claims, run=run)
     _check_isolation(claims, run=run)
+    _check_image(claims, run=run)
     _check_provenance(claims.one(Kind.PROVENANCE), run=run)
 
 
@@ -105,18 +107,32 @@ def _check_materials(claims: Claims, *, run: Claim) -> None:
 
 
 def _check_isolation(claims: Claims, *, run: Claim) -> None:
-    pairs = (
-        (run, claims.one(Kind.ISOLATION_TRAIN)),
-        (claims.one(Kind.EVALUATION), claims.one(Kind.ISOLATION_EVALUATE)),
-    )
-    for claim, isolation in pairs:
+    train, evaluate = claims.one(Kind.ISOLATION_TRAIN), claims.one(Kind.ISOLATION_EVALUATE)
+    for claim, isolation in ((run, train), (claims.one(Kind.EVALUATION), evaluate)):
         _same(claim, "isolation claim", claim.predicate["isolation"]["sha256"], isolation.bundle_sha256)
-        violations = isolation.predicate["measured"].get("violations")
-        if violations != []:
-            _fail(isolation, f"the sandbox's walls were not as asked: violations {str(violations)[:400]}")
-        unenforced = isolation.predicate["measured"].get("unenforced")
-        if not isinstance(unenforced, list) or not all(isinstance(limit, str) for limit in unenforced):
-            _fail(isolation, "does not say which limits the host could not enforce")
+        for contradiction in contradictions(isolation.predicate["measured"]):
+            _fail(isolation, f"the sandbox's walls were not as asked: {contradiction[:400]}")
+    measured = train.predicate["measured"]
+    _same(run, "start", run.predicate["startedAt"], measured["released_at"])
+    _same(run, "end", run.predicate["endedAt"], measured["after"]["ended_at"])
+
+
+def _check_image(claims: Claims, *, run: Claim) -> None:
+    """One image or none, by the word of the run, its walls and its provenance; one that the release pins."""
+    image = _image(run.predicate)
+    if (image is None) == (run.predicate["runtime"] is None):
+        found = "both" if image else "neither"
+        _fail(run, f"names {found} of image and runtime, wanted exactly one")
+    train, evaluate = claims.one(Kind.ISOLATION_TRAIN), claims.one(Kind.ISOLATION_EVALUATE)
+    _same(train, "image", train.predicate["measured"]["image"], image)
+    _same(evaluate, "image", evaluate.predicate["measured"]["image"], None)
+    provenance, release = claims.one(Kind.PROVENANCE), claims.one(Kind.CHAMPION_RELEASE)
+    dependencies = provenance.predicate["buildDefinition"]["resolvedDependencies"]
+    named = [one["digest"]["sha256"] for one in dependencies if one["uri"].startswith(IMAGE_PREFIX)]
+    _same(provenance, "images", named, [] if image is None else [image])
+    pinned = [pin["manifest"]["sha256"] for pin in release.predicate["images"]]
+    if image is not None and image not in pinned:
+        _fail(release, f"pins no image {image}, in which the champion ran; it pins {pinned or 'none'}")
 
 
 def _check_provenance(provenance: Claim, *, run: Claim) -> None:
@@ -135,14 +151,18 @@ def _check_provenance(provenance: Claim, *, run: Claim) -> None:
 
 
 def _dependencies(run: Mapping[str, Any]) -> list[dict[str, str]]:  # Any: see Statement
-    """The digests of `resolvedDependencies`, in order: champion, base model, training data, runtime."""
+    """The digests of `resolvedDependencies`, in order: champion, base model, training data, image or runtime."""
     champion = run["champion"]
     return [
         {"gitCommit": champion["commit"], "sha256": champion["manifest"]["sha256"]},
         {"sha256": run["baseModel"]["manifest"]["sha256"]},
         {"sha256": run["dataset"]["train"]["sha256"]},
-        {"sha256": run["runtime"]["packages"]["sha256"]},
+        {"sha256": _image(run) or run["runtime"]["packages"]["sha256"]},
     ]
+
+
+def _image(run: Mapping[str, Any]) -> str | None:
+    return None if run["image"] is None else str(run["image"]["sha256"])
 
 
 def _same(claim: Claim, what: str, found: object, wanted: object) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from attestation.claims import Claim, Kind
 from attestation.errors import AttestationError, MalformedError, UndecidedError
+from attestation.isolation import told
 from attestation.times import format_time
 from attestation.verify import CHECKS, Verified
 
@@ -151,7 +152,9 @@ def _proved(verified: Verified) -> Iterator[str]:
     for approval in claims.of(Kind.APPROVAL):
         yield _approved(approval)
     yield f"Admitted under policy {verified.policy_sha256[:16]}…."
-    yield "Training and evaluation ran in sandboxes that measured no violation of their walls."
+    for guest, kind in (("training", Kind.ISOLATION_TRAIN), ("evaluation", Kind.ISOLATION_EVALUATE)):
+        measured = claims.one(kind).predicate["measured"]
+        yield f"The appliance measured whole walls around {guest}: {told(measured)}."
     change = "lower" if interval.high < 0 else "higher" if interval.low > 0 else "not shown to differ"
     yield (
         f"Held-out loss {_nats(interval.mean_before)} → {_nats(interval.mean_after)} nats over "

@@ -9,7 +9,8 @@ What `verify_evidence` does, in this order; the first failure ends it:
  5. kinds       Every kind of claim is there once; approvals at least once.
  6. log         Each claim is proved to be in the log, under one head signed by the trusted log key.
  7. checkpoint  That head is the log which the reader remembers, or a proved continuation of it.
- 8. links       All claims are about one run: model, data, champion, base model, policy, approval, isolation.
+ 8. links       All claims are about one run: model, data, champion, base model, policy, approval, image. No fact
+                of the walls contradicts that they held, and no byte passed any network interface but lo.
  9. model       The trained files are those of the model claim; the evaluation recomputes exactly.
 10. verdict     The model differs from its base as training would make it: not the base again, not noise.
 11. expected    The evidence is about what the reader asked for.
@@ -27,6 +28,7 @@ from attestation.crosslinks import check_links
 from attestation.digest import parse_sha256_hex, sha256_hex
 from attestation.errors import MalformedError, VerificationError, locating
 from attestation.expectations import Expectations
+from attestation.isolation import caveats, ways_out
 from attestation.logged import check_logged, check_remembered
 from attestation.oms import parse_oms
 from attestation.pack import (
@@ -309,10 +311,13 @@ def _verified(
 
 
 def _not_proved(claims: Claims, *, expected: Expectations, is_pinned: bool) -> tuple[str, ...]:
-    walls = tuple(
-        f"Limits: in the sandbox of {purpose} the host could not enforce {', '.join(missing)}."
-        for purpose, kind in (("training", Kind.ISOLATION_TRAIN), ("evaluation", Kind.ISOLATION_EVALUATE))
-        if (missing := claims.one(kind).predicate["measured"]["unenforced"])
+    guests = {
+        "training": claims.one(Kind.ISOLATION_TRAIN).predicate["measured"],
+        "evaluation": claims.one(Kind.ISOLATION_EVALUATE).predicate["measured"],
+    }
+    walls = (
+        *(sentence for guest, measured in guests.items() for sentence in caveats(measured, guest=guest)),
+        *ways_out(*guests.values()),
     )
     always = (
         "When it happened: no trusted time source signed. Times are the signers' own clocks.",

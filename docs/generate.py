@@ -80,13 +80,21 @@ EVENTS: Final[Mapping[EventKind, tuple[str, str]]] = {
     ),
     EventKind.PERSON_TRUSTED: ("person", "a key was trusted for a role"),
     EventKind.MODEL_IMPORTED: ("manifest", "a base model was taken into the store"),
-    EventKind.DATASET_IMPORTED: ("manifest", "rows were checked, split and taken into the store"),
+    EventKind.DATASET_IMPORTED: (
+        "manifest",
+        "rows were checked, split and taken into the store, or classified more strictly; `classification`",
+    ),
     EventKind.TOKEN_CREATED: ("token id", "an API token was made; never the secret"),
     EventKind.TOKEN_REVOKED: ("token id", "an API token counts no more"),
-    EventKind.RUN_SUBMITTED: ("run", "ordered by the actor; the whole order is the detail"),
+    EventKind.RUN_SUBMITTED: (
+        "run",
+        "ordered by the actor; the whole order is the detail, with the walls that policy chose for it: `driver`,"
+        " `evaluation_driver`, `classification`, `isolation_demand`, `isolation_policy`",
+    ),
     EventKind.RUN_PLACED: (
         "run",
-        "there is room; `job` is its name, `python` and `packages` what it will see",
+        "there is room; `job` is its name, `python` and `packages` what it will see, `driver` and"
+        " `evaluation_driver` what puts up its walls",
     ),
     EventKind.RUN_STARTED: ("run", "walls measured, champion released"),
     EventKind.RUN_HARVESTED: ("run", "a trained model was taken out; `model`, `verdict`"),

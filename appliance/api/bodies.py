@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.domain import Order, Run, RunState
 from appliance.dossier import ATTRIBUTION, ChampionLine
-from appliance.waiting import Capacity, why_waiting
 from audit.store import LoggedEvent
 from tournament_sync.champion import Channel
 
@@ -47,6 +46,11 @@ class OrderBody(BaseModel):
         strict=True, ge=0.001, le=72, description="training time in hours; at least 3.6 seconds"
     )
     task_type: Literal["InstructTextTask"] = "InstructTextTask"
+    driver: Annotated[str, Field(min_length=1, max_length=40)] | None = Field(
+        default=None,
+        description="what puts up the walls: bubblewrap, oci or gvisor; never weaker than the data set's"
+        " classification demands, and never another one than this",
+    )
 
     def to_order(self, *, champion: str) -> Order:
         """The same as a value of the domain, for the champion that it means."""
@@ -164,17 +168,14 @@ class LogPage:
 
 def run_view(
     run: Run,
-    others: tuple[Run, ...],
     *,
     champion_name: str | None,
     is_revoked: bool,
-    capacity: Capacity,
-    free_bytes: int,
+    waiting: str | None,
 ) -> RunView:
-    """`run` among the unfinished `others`, as clients see it; `is_revoked`: its champion."""
+    """`run` as clients see it; `is_revoked`: its champion."""
     path = f"/v1/runs/{run.id}"
     parts = ["events", "logs", *(("evidence", "model") if run.state is RunState.LOGGED else ())]
-    rivals = tuple(other for other in others if other.id != run.id)
     return RunView(
         id=run.id,
         order=run.order,
@@ -182,7 +183,7 @@ def run_view(
         champion_revoked=is_revoked,
         state=run.state,
         phase=_phase(run),
-        waiting=why_waiting(run, rivals, capacity=capacity, free_bytes=free_bytes),
+        waiting=waiting,
         submitted_by=run.submitted_by,
         submitted_at=run.submitted_at,
         updated_at=run.updated_at,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import ArtifactError
+from runner.errors import RunnerError
+from runner.log_reading import read_kept
 
 CHUNK_BYTES: Final = 256 << 10
 MAX_LOG_BYTES: Final = 64 << 10  # of log in one answer
@@ -63,28 +65,23 @@ def list_archive(folder: Path, *, name: str, mtime: int) -> Archive:
     return Archive(files=tuple(files))
 
 
-def read_log(path: Path, *, offset: int) -> LogPiece:
-    """The log's text from byte `offset` on, at most 64 KiB; whole characters, except at the end of the file.
+def read_log(folder: Path, *, offset: int) -> LogPiece:
+    """The text of the log in a job's `folder` from byte `offset` on, at most 64 KiB; whole characters, mostly.
 
-    Bytes that are no UTF-8 become U+FFFD. A log that is not there yet is empty.
+    Offsets stay good while the log grows, loses its middle and is put together. Bytes that are no UTF-8 become
+    U+FFFD. A log that is not there yet is empty.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return LogPiece(text="", next_offset=0, is_last=True)
-    except OSError as error:
-        raise ArtifactError(f"{path.name} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise ArtifactError(f"{path.name} is not a regular file")
-        start = min(offset, facts.st_size)
-        file.seek(start)
-        piece = file.read(MAX_LOG_BYTES)
-    is_last = start + len(piece) >= facts.st_size
-    whole = piece if is_last else piece[: len(piece) - _split_bytes(piece)]
+        piece = read_kept(folder, offset=offset, max_bytes=MAX_LOG_BYTES)
+    except RunnerError as error:
+        raise ArtifactError(str(error)) from error
+    # A line on what was left out stands for more bytes than it has.
+    is_plain = piece.next_offset - offset == len(piece.data)
+    split = 0 if piece.is_last or not is_plain else _split_bytes(piece.data)
     return LogPiece(
-        text=whole.decode("utf-8", errors="replace"), next_offset=start + len(whole), is_last=is_last
+        text=piece.data[: len(piece.data) - split].decode("utf-8", errors="replace"),
+        next_offset=piece.next_offset - split,
+        is_last=piece.is_last,
     )
 
 

@@ -24,6 +24,8 @@ NOUNS: Final = (
     "champions",
     "feed",
     "inputs",
+    "images",
+    "nodes",
     "tokens",
     "log",
     "doctor",

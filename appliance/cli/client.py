@@ -4,12 +4,13 @@ import json
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import httpx
 
+from appliance.cli.log_events import LogEvent, parse_events
 from appliance.errors import ApiError, ConflictError, UnreachableError
 from appliance.tokens import is_token
 from attestation.oms import check_file_name
@@ -53,6 +54,27 @@ class ApiClient:
     def logs(self, run_id: str, *, offset: int) -> dict[str, Any]:
         """A piece of what the champion printed."""
         return self._json("GET", f"/v1/runs/{_part(run_id)}/logs", params={"offset": offset})
+
+    def follow_logs(self, run_id: str, *, offset: int) -> Iterator[LogEvent]:
+        """What the champion prints from `offset` on, as long as this connection lasts; then ask again behind it."""
+        path, headers = f"/v1/runs/{_part(run_id)}/logs/stream", {"Last-Event-ID": str(offset)}
+        try:
+            with self._http.stream("GET", path, headers=headers) as response:
+                if response.is_error:
+                    response.read()
+                    raise _problem(response)
+                yield from parse_events(response.iter_text())
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def metrics(self, run_id: str, *, points: int, after_ms: int = -1) -> dict[str, Any]:
+        """What the run used, and its loss curve."""
+        params = {"points": points, "after_ms": after_ms}
+        return self._json("GET", f"/v1/runs/{_part(run_id)}/metrics", params=params)
+
+    def isolation(self, run_id: str) -> dict[str, Any]:
+        """What the walls around the run were."""
+        return self._json("GET", f"/v1/runs/{_part(run_id)}/isolation")
 
     def cancel(self, run_id: str) -> dict[str, Any]:
         """The run, cancelled or about to be."""

@@ -7,6 +7,7 @@ import typer
 
 from appliance.cli.options import ActorOption, HomeOption, OutputOption, read_settings
 from appliance.cli.output import Format, print_facts, print_json, print_table, talk
+from appliance.domain import Classification
 
 models = typer.Typer(help="Base models.", no_args_is_help=True)
 datasets = typer.Typer(help="Data sets.", no_args_is_help=True)
@@ -55,12 +56,23 @@ def lint(file: FileArgument) -> None:
 
 
 @datasets.command("import")
-def import_data(file: FileArgument, actor: ActorOption, home: HomeOption = None) -> None:
+def import_data(
+    file: FileArgument,
+    actor: ActorOption,
+    classification: Annotated[
+        Classification | None,
+        typer.Option(
+            help="How secret it is: walls are chosen by it. Internal if not said; may be made stricter."
+        ),
+    ] = None,
+    home: HomeOption = None,
+) -> None:
     """Lint a file, split off the held-out rows and take both; prints the digest."""
     from appliance.assembly import open_appliance
     from appliance.imports import import_dataset
 
-    taken = import_dataset(open_appliance(read_settings(home=home)), file, actor=actor)
+    appliance = open_appliance(read_settings(home=home))
+    taken = import_dataset(appliance, file, actor=actor, classified=classification)
     for warning in taken.facts["warnings"]:
         talk(f"warning: {warning}")
     print(taken.root_sha256)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from appliance.cli import fetching
+from appliance.cli import fetching, isolation, metrics
 from appliance.cli.fetching import RunArgument
 from appliance.cli.options import DEFAULT_URL, OutputOption, TokenFileOption, UrlOption, open_client
 from appliance.cli.output import Format, print_facts, print_json, print_table, talk
@@ -19,6 +19,8 @@ def register(app: typer.Typer) -> None:
     """Add the noun to `app`."""
     app.add_typer(runs, name="runs")
     fetching.register(runs)
+    isolation.register(runs)
+    metrics.register(runs)
 
 
 @runs.command("submit")
@@ -33,6 +35,12 @@ def submit(
     base_model: Annotated[str, typer.Option(metavar="SHA256", help="An imported base model.")],
     dataset: Annotated[str, typer.Option(metavar="SHA256", help="An imported dataset.")],
     hours: Annotated[float, typer.Option(help="Training time in hours.")],
+    driver: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DRIVER", help="bubblewrap, oci or gvisor; else the setting's, or what policy demands."
+        ),
+    ] = None,
     key: Annotated[
         str | None, typer.Option("--idempotency-key", help="Send the same again: one run, not two.")
     ] = None,
@@ -44,6 +52,8 @@ def submit(
     import uuid
 
     order: dict[str, object] = {"base_model": base_model, "dataset": dataset, "hours_to_complete": hours}
+    if driver is not None:
+        order["driver"] = driver
     api = open_client(url, token_file)
     if champion is not None:
         order["champion"] = champion if _DIGEST.fullmatch(champion) else api.champion_digest(champion)
@@ -127,5 +137,8 @@ def _print_run(run: dict[str, Any], output: Format) -> None:  # Any: the API's p
         return
     skipped = {"order", "links", "metrics"}
     shown = {name: value for name, value in run.items() if name not in skipped}
-    metrics = run["metrics"] or {}
-    print_facts({**shown, **run["order"], **{f"metrics.{name}": value for name, value in metrics.items()}})
+    evaluated = run["metrics"] or {}
+    order = dict(run["order"])
+    walls = order.pop("walls", None) or {}
+    shown |= {**order, **{f"walls.{name}": value for name, value in walls.items()}}
+    print_facts({**shown, **{f"metrics.{name}": value for name, value in evaluated.items()}})

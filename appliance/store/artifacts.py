@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from appliance.errors import ConflictError, NotFoundError
 from appliance.store.tables import artifact as artifact_table
@@ -44,6 +44,12 @@ def add(conn: Connection, artifact: Artifact) -> bool:
     if row.kind != artifact.kind:
         raise ConflictError(f"sha256:{artifact.root_sha256} was imported as a {row.kind}")
     return False
+
+
+def set_facts(conn: Connection, root_sha256: str, facts: Mapping[str, Any]) -> None:  # Any: plain JSON
+    """Know other `facts` of that artifact from now on. An unknown digest changes nothing."""
+    known = artifact_table.c.root_sha256 == root_sha256
+    conn.execute(update(artifact_table).where(known).values(facts=dict(facts)))
 
 
 def get(conn: Connection, root_sha256: str) -> Artifact:

@@ -1,15 +1,17 @@
 """Runs: submitted once per key, moved by compare-and-swap, each move with its audit event."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from appliance.domain import LEGAL_MOVES, Order, Run, RunState
+from appliance.domain import LEGAL_MOVES, ChosenWalls, Classification, Order, Run, RunState
 from appliance.errors import ConflictError, NotFoundError, StaleRunError
 from appliance.store.tables import run as run_table
+from appliance.store.tables import run_walls
 from audit.event import APPLIANCE, Event, EventKind
 from audit.store import enqueue
 
@@ -49,21 +51,59 @@ def submit(
     try:
         with conn.begin_nested():  # a refused insert must not spoil the caller's transaction
             conn.execute(insert(run_table).values(row))
-    except IntegrityError:
-        return _submitted_before(conn, order, actor=actor, idempotency_key=idempotency_key)
+            if order.walls is not None:
+                walls = {"run_id": run_id, "asked": order.driver, **asdict(order.walls)}
+                conn.execute(insert(run_walls).values(walls))
+    except IntegrityError as error:
+        known = submitted_before(conn, order, actor=actor, idempotency_key=idempotency_key)
+        if known is None:
+            raise ConflictError("a run of this id exists; ids are never used twice") from error
+        return known
     detail = order_detail(order)
     enqueue(conn, Event(kind=EventKind.RUN_SUBMITTED, subject=run_id, actor=actor, at=now, detail=detail))
     return get(conn, run_id)
 
 
+def submitted_before(
+    conn: Connection, order: Order, *, actor: str, idempotency_key: str | None
+) -> Run | None:
+    """The run that `actor` submitted with that key, None if there is none.
+
+    Raises ConflictError if it was for another order.
+    """
+    if idempotency_key is None:  # no claim to an earlier run; comparing would find every run without one
+        return None
+    same = and_(run_table.c.submitted_by == actor, run_table.c.idempotency_key == idempotency_key)
+    row = conn.execute(_select_runs().where(same)).one_or_none()
+    run = None if row is None else _run(row)
+    if run is not None and _as_asked(run.order) != _as_asked(order):
+        raise ConflictError(
+            f"idempotency key {idempotency_key!r} was used for another order, run {run.id}",
+            checked="idempotency key",
+            found=f"an order that differs in {', '.join(_differences(run.order, order))}",
+            wanted="the same order, or a new key",
+        )
+    return run
+
+
 def order_detail(order: Order) -> dict[str, str]:
     """An order as the log entry of its submission has it."""
-    return {name: str(getattr(order, name)) for name in _ORDER_COLUMNS}
+    detail = {name: str(getattr(order, name)) for name in _ORDER_COLUMNS}
+    if order.walls is None:  # ordered before there was a choice
+        return detail
+    return detail | {
+        "driver_asked": order.driver or "",
+        "driver": order.walls.driver,
+        "evaluation_driver": order.walls.evaluation_driver,
+        "classification": order.walls.classification.value,
+        "isolation_demand": order.walls.demand,
+        "isolation_policy": order.walls.policy_sha256,
+    }
 
 
 def get(conn: Connection, run_id: str) -> Run:
     """The run `run_id`. Raises NotFoundError."""
-    row = conn.execute(select(run_table).where(run_table.c.id == run_id)).one_or_none()
+    row = conn.execute(_select_runs().where(run_table.c.id == run_id)).one_or_none()
     if row is None:
         raise NotFoundError(f"no run {run_id}")
     return _run(row)
@@ -71,7 +111,7 @@ def get(conn: Connection, run_id: str) -> Run:
 
 def list_runs(conn: Connection, *, limit: int, after: str | None = None) -> tuple[Run, ...]:
     """At most `limit` runs, newest first, starting behind the run `after`. Raises NotFoundError."""
-    query = select(run_table).order_by(run_table.c.submitted_at.desc(), run_table.c.id.desc()).limit(limit)
+    query = _select_runs().order_by(run_table.c.submitted_at.desc(), run_table.c.id.desc()).limit(limit)
     if after is not None:
         last = get(conn, after)
         same_time = and_(run_table.c.submitted_at == last.submitted_at, run_table.c.id < last.id)
@@ -81,7 +121,7 @@ def list_runs(conn: Connection, *, limit: int, after: str | None = None) -> tupl
 
 def by_state(conn: Connection, *states: RunState) -> tuple[Run, ...]:
     """The runs in one of `states`, oldest first."""
-    query = select(run_table).where(run_table.c.state.in_(states))
+    query = _select_runs().where(run_table.c.state.in_(states))
     return tuple(_run(row) for row in conn.execute(query.order_by(run_table.c.submitted_at, run_table.c.id)))
 
 
@@ -167,8 +207,8 @@ def request_cancel(
 # Any: what SQLAlchemy calls a where clause and column values.
 def _swap(conn: Connection, guard: Any, values: dict[str, Any]) -> Run | None:
     changed = update(run_table).where(guard).values(values | {"version": run_table.c.version + 1})
-    row = conn.execute(changed.returning(*run_table.c)).one_or_none()
-    return None if row is None else _run(row)
+    row = conn.execute(changed.returning(run_table.c.id)).one_or_none()
+    return None if row is None else get(conn, row.id)
 
 
 def _record(
@@ -178,32 +218,27 @@ def _record(
     enqueue(conn, event)
 
 
-def _submitted_before(conn: Connection, order: Order, *, actor: str, idempotency_key: str | None) -> Run:
-    same = and_(run_table.c.submitted_by == actor, run_table.c.idempotency_key == idempotency_key)
-    # No key is no claim to an earlier run; comparing with None would find every run without one.
-    row = None if idempotency_key is None else conn.execute(select(run_table).where(same)).one_or_none()
-    if row is None:
-        raise ConflictError("a run of this id exists; ids are never used twice")
-    run = _run(row)
-    if run.order != order:
-        raise ConflictError(
-            f"idempotency key {idempotency_key!r} was used for another order, run {run.id}",
-            checked="idempotency key",
-            found=f"an order that differs in {', '.join(_differences(run.order, order))}",
-            wanted="the same order, or a new key",
-        )
-    return run
+def _as_asked(order: Order) -> Order:
+    """Without what policy made of it, which may have changed since: the same wish is the same order."""
+    return replace(order, walls=None)
 
 
 def _differences(one: Order, other: Order) -> list[str]:
-    return [name for name in _ORDER_COLUMNS if getattr(one, name) != getattr(other, name)]
+    return [name for name in (*_ORDER_COLUMNS, "driver") if getattr(one, name) != getattr(other, name)]
+
+
+def _select_runs() -> Select[Any]:
+    walls = [column for column in run_walls.c if column is not run_walls.c.run_id]
+    return select(run_table, *walls).join_from(run_table, run_walls, isouter=True)
 
 
 # Any: rows of a Core select have no static column types.
 def _run(row: Row[Any]) -> Run:
     return Run(
         id=row.id,
-        order=Order(**{name: getattr(row, name) for name in _ORDER_COLUMNS}),
+        order=Order(
+            **{name: getattr(row, name) for name in _ORDER_COLUMNS}, driver=row.asked, walls=_walls(row)
+        ),
         state=RunState(row.state),
         version=row.version,
         submitted_by=row.submitted_by,
@@ -214,4 +249,16 @@ def _run(row: Row[Any]) -> Run:
         verdict=row.verdict,
         model=row.model,
         metrics=row.metrics,
+    )
+
+
+def _walls(row: Row[Any]) -> ChosenWalls | None:
+    if row.driver is None:
+        return None
+    return ChosenWalls(
+        classification=Classification(row.classification),
+        driver=row.driver,
+        evaluation_driver=row.evaluation_driver,
+        demand=row.demand,
+        policy_sha256=row.policy_sha256,
     )

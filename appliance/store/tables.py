@@ -5,6 +5,7 @@ from typing import Final
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Dialect,
@@ -25,7 +26,7 @@ from audit.store import metadata
 
 # Counts released shapes of these tables. A new shape adds tables and leaves those that were released as they
 # are: a home of an older shape gets what it lacks when it is opened (appliance.store.engine).
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 class UtcText(TypeDecorator[datetime]):
@@ -70,6 +71,39 @@ run = Table(
     Column("metrics", Text),
     UniqueConstraint("submitted_by", "idempotency_key"),  # null keys never collide
     Index("run_by_time", "submitted_at", "id"),
+)
+
+# What must stand around a run's jobs. Runs of shapes 1 and 2 have none.
+run_walls = Table(
+    "run_walls",
+    metadata,
+    Column("run_id", ForeignKey("run.id"), primary_key=True),
+    Column("asked", String(40)),  # the driver that the order named, if it did
+    Column("classification", String(20), nullable=False),
+    Column("driver", String(40), nullable=False),
+    Column("evaluation_driver", String(40), nullable=False),
+    Column("demand", Text, nullable=False),
+    Column("policy_sha256", _DIGEST, nullable=False),
+)
+
+# What a run has of the node for itself, from being placed until its jobs are over.
+reservation = Table(
+    "reservation",
+    metadata,
+    Column("run_id", ForeignKey("run.id"), primary_key=True),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("cpu_millis", BigInteger, nullable=False),
+    Column("shm_bytes", BigInteger, nullable=False),
+    Column("disk_bytes", BigInteger, nullable=False),
+)
+
+# Whole GPUs and MIG slices by NVML's UUID. The key is the promise that no two runs have the same one.
+gpu_grant = Table(
+    "gpu_grant",
+    metadata,
+    Column("uuid", String(100), primary_key=True),
+    Column("run_id", ForeignKey("run.id"), nullable=False, index=True),
+    Column("ordinal", Integer, nullable=False),  # the first granted GPU is the guest's GPU 0
 )
 
 claim = Table(

@@ -10,12 +10,14 @@ written by its documentation and tested on a model of its files only.
 import os
 import re
 import signal
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner.errors import SandboxUnavailableError
 from runner.linux import start_time
 from runner.spec import Limits
 
@@ -182,13 +184,32 @@ def host_folders() -> dict[str, Path]:
     )
 
 
-def create(name: str, limits: Limits, *, parents: Mapping[str, Path]) -> Group:
-    """A group called `name` with `limits` set; version `none` when the host does not let us."""
+def create(name: str, limits: Limits, *, parents: Mapping[str, Path], devices: Sequence[str] = ()) -> Group:
+    """A group called `name` with `limits` set; version `none` when the host does not let us.
+
+    `devices` are character devices, `major:minor`, that members may open beside ALLOWED_DEVICES.
+    """
     if all(controller in parents for controller in _ESSENTIAL_V1):
-        return _create_v1(name, limits, parents=parents)
+        return _create_v1(name, limits, parents=parents, devices=devices)
     if "unified" in parents:
         return _create_v2(name, limits, parent=parents["unified"])
     return Group(version="none")
+
+
+def numbers_of(nodes: Sequence[str]) -> tuple[str, ...]:
+    """`major:minor` of the character devices `nodes`. Raises SandboxUnavailableError for what is none."""
+    found = []
+    for node in nodes:
+        try:
+            facts = Path(node).stat()
+        except OSError as error:
+            raise SandboxUnavailableError(
+                f"the granted device {node} is not there: {error.strerror}"
+            ) from error
+        if not stat.S_ISCHR(facts.st_mode):
+            raise SandboxUnavailableError(f"the granted device {node} is no character device")
+        found.append(f"{os.major(facts.st_rdev)}:{os.minor(facts.st_rdev)}")
+    return tuple(found)
 
 
 def sweep(parents: Mapping[str, Path]) -> int:
@@ -227,7 +248,7 @@ def _empty_and_remove(folder: Path) -> None:
     group.remove()
 
 
-def _create_v1(name: str, limits: Limits, *, parents: Mapping[str, Path]) -> Group:
+def _create_v1(name: str, limits: Limits, *, parents: Mapping[str, Path], devices: Sequence[str]) -> Group:
     folders: dict[str, Path] = {}
     try:
         for controller in (*_ESSENTIAL_V1, *_OPTIONAL_V1):
@@ -245,7 +266,7 @@ def _create_v1(name: str, limits: Limits, *, parents: Mapping[str, Path]) -> Gro
         (folders["cpu"] / "cpu.cfs_quota_us").write_text(str(quota_us))
         if "devices" in folders:
             (folders["devices"] / "devices.deny").write_text("a")
-            for device in ALLOWED_DEVICES:
+            for device in (*ALLOWED_DEVICES, *devices):
                 (folders["devices"] / "devices.allow").write_text(f"c {device} rw")
     except OSError:
         Group(version="v1", folders=folders).remove()

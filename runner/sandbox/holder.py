@@ -110,7 +110,12 @@ def _hold(order: Order, runner: socket.socket) -> Exit:
         job=os.open(order.job_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
         log=os.open(order.job_dir / "stdout.log", log_flags, 0o644),
         identity=claim_identity(),
-        group=cgroup.create(order.name, order.spec.limits, parents=cgroup.host_folders()),
+        group=cgroup.create(
+            order.name,
+            order.spec.limits,
+            parents=cgroup.host_folders(),
+            devices=cgroup.numbers_of([node for gpu in order.spec.gpus for node in gpu.nodes]),
+        ),
     )
     volumes = stage.prepare_volumes(order.spec, identity=held.identity, job=held.job, job_dir=order.job_dir)
     try:

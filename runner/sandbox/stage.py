@@ -29,6 +29,7 @@ from runner.sandbox.interpreter import VENV_TARGET, base_packages, interpreter_p
 from runner.sandbox.walls import StagedMount
 from runner.spec import Access, Mount, Profile, SandboxSpec
 
+CACHE = "/cache"  # of the champion contract: an image brings an empty one at most
 PARENTS = ("/mnt", "/srv", "/tmp")  # noqa: S108  covered in our own mount namespace only
 _TMPFS = linux.MS_NOSUID | linux.MS_NODEV
 
@@ -133,7 +134,11 @@ def build(spec: SandboxSpec, volumes: Volumes, *, identity: Identity, label: str
     builder = _Builder(spec=spec, identity=identity, label=label, base=base, users=users)
     output = _mount_volume(volumes.output, f"{base}/out", label=label, may_execute=False)
     upper = _mount_root(builder, volumes.root, sources)
-    covered = [_cover_inputs(builder, top) for top in input_tops(spec)]
+    covered = [
+        _cover_inputs(builder, top)
+        for top in input_tops(spec)
+        if top == CACHE or not rootfs.has_folder(builder.root, top)  # what an image has stays as it is
+    ]
     inputs = {m.target for m in spec.mounts if m.access is Access.READ} if mounts_late else set()
     late = {target: sources.pop(target) for target in inputs}
     for target, source in late.items():

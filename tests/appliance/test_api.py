@@ -31,6 +31,10 @@ ROUTES = [
     ("POST", "/v1/runs/{run_id}/cancel"),
     ("GET", "/v1/runs/{run_id}/events"),
     ("GET", "/v1/runs/{run_id}/logs"),
+    ("GET", "/v1/runs/{run_id}/logs/stream"),
+    ("GET", "/v1/runs/{run_id}/metrics"),
+    ("GET", "/v1/runs/{run_id}/isolation"),
+    ("GET", "/v1/runs/{run_id}/isolation.html"),
     ("GET", "/v1/runs/{run_id}/evidence"),
     ("GET", "/v1/runs/{run_id}/model"),
     ("GET", "/v1/champions"),
@@ -48,6 +52,7 @@ ROUTES = [
     ("POST", "/v1/champions/{champion}/revoke"),
     ("GET", "/v1/models"),
     ("GET", "/v1/datasets"),
+    ("GET", "/v1/nodes"),
     ("GET", "/v1/log/checkpoint"),
 ]
 GUARDED = [route for route in ROUTES if route[1] not in OPEN_PATHS]
@@ -146,11 +151,16 @@ MAY = {
     ("POST", "/v1/runs/{run_id}/cancel"): {"ada", "admin"},
     ("GET", "/v1/runs/{run_id}/events"): PEOPLE,
     ("GET", "/v1/runs/{run_id}/logs"): {"ada", "admin"},
+    ("GET", "/v1/runs/{run_id}/logs/stream"): {"ada", "admin"},
+    ("GET", "/v1/runs/{run_id}/metrics"): {"ada", "admin", "approver", "auditor"},
     ("GET", "/v1/runs/{run_id}/evidence"): {"ada", "admin", "approver", "auditor"},
     ("GET", "/v1/runs/{run_id}/model"): {"ada", "admin"},
+    ("GET", "/v1/runs/{run_id}/isolation"): {"ada", "admin", "approver", "auditor"},
+    ("GET", "/v1/runs/{run_id}/isolation.html"): {"ada", "admin", "approver", "auditor"},
     ("GET", "/v1/champions"): PEOPLE,
     ("GET", "/v1/models"): PEOPLE,
     ("GET", "/v1/datasets"): PEOPLE,
+    ("GET", "/v1/nodes"): PEOPLE,
     ("GET", "/v1/log/checkpoint"): PEOPLE,
 }
 
@@ -163,6 +173,9 @@ def test_who_may_do_what(api: Any, submit: Submit, tmp_path: Path, method: str, 
     write_evidence(tmp_path)
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "checkpoint").write_bytes(b"note")
+    measured = api.services.home.jobs_dir / "run-001" / "isolation.json"
+    measured.parent.mkdir(parents=True)
+    measured.write_text("{}")
     with api.services.engine.begin() as conn:
         bob = tokens.create(conn, name="bob", role=Role.SUBMITTER, actor="root", now=api.clock.now())
     secrets = {**{str(role): secret for role, secret in api.secrets.items()}, "bob": bob.secret}
@@ -212,9 +225,11 @@ def test_submitting_makes_a_run(api: Any) -> None:
     run = answer.json()
     assert (answer.status_code, answer.headers["location"]) == (201, "/v1/runs/run-001")
     assert (run["id"], run["state"], run["submitted_by"]) == ("run-001", "submitted", "ada")
-    assert run["order"] == {**ORDER, "task_type": "InstructTextTask"}
+    walls = run["order"].pop("walls")
+    assert run["order"] == {**ORDER, "task_type": "InstructTextTask", "driver": None}
+    assert (walls["classification"], walls["driver"]) == ("internal", "bubblewrap")
     assert run["submitted_at"] == "2026-11-21T02:00:00Z"
-    assert api.call("GET", "/v1/runs/run-001").json() == run
+    assert api.call("GET", "/v1/runs/run-001").json() == answer.json()
 
 
 def test_submitting_again_with_the_key_is_the_same_run(api: Any) -> None:

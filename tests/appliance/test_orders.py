@@ -1,14 +1,18 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from appliance.domain import Order
+from appliance.domain import Classification, Order
 from appliance.errors import ForbiddenError, InvalidOrderError
-from appliance.orders import check_order
-from appliance.store import champions
+from appliance.isolation_policy import Defaults, load_isolation_policy
+from appliance.orders import check_order, with_walls
+from appliance.store import artifacts, champions
 from tests.appliance.vetting import NOBODY
+
+POLICY = load_isolation_policy(Path(__file__).parents[2] / "policies")
 
 
 def test_order_of_what_is_here_is_taken(stocked: Engine, order: Order) -> None:
@@ -50,3 +54,26 @@ def test_refused_champion_is_told_with_reasons(stocked: Engine, order: Order) ->
 def test_whoever_approved_the_champion_cannot_run_it(stocked: Engine, order: Order) -> None:
     with stocked.connect() as conn, pytest.raises(ForbiddenError, match="Olu approved"):
         check_order(conn, order, submitter="Olu", trust=NOBODY)
+
+
+@pytest.fixture
+def restricted(stocked: Engine, order: Order) -> Engine:
+    """The database with its data set classified as what needs most."""
+    with stocked.begin() as conn:
+        artifacts.set_facts(conn, order.dataset, {"rows": 3, "classification": "restricted"})
+    return stocked
+
+
+def test_order_gets_the_walls_of_its_data_set(restricted: Engine, order: Order) -> None:
+    with restricted.connect() as conn:
+        walls = with_walls(conn, order, policy=POLICY, defaults=Defaults()).walls
+    assert walls is not None
+    assert (walls.classification, walls.driver) == (Classification.RESTRICTED, "gvisor")
+
+
+def test_order_that_asks_for_less_than_its_data_set_needs_is_refused(
+    restricted: Engine, order: Order
+) -> None:
+    asked = replace(order, driver="oci")
+    with restricted.connect() as conn, pytest.raises(InvalidOrderError, match="oci, tier 2; restricted data"):
+        with_walls(conn, asked, policy=POLICY, defaults=Defaults(driver="gvisor"))

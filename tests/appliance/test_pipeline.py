@@ -21,6 +21,7 @@ from audit.log import AuditLog
 from runner.errors import LauncherError
 from runner.launcher.fake import SUCCESS, FakeLauncher
 from runner.spec import Exit, ExitReason, SandboxSpec
+from tests.appliance.isolation_facts import facts_with
 from tests.appliance.world import PROPOSER, RUN_ID, START, TRAINED, World, adapts, job, trains
 from tests.runner.tensors import BASE, write_model
 
@@ -418,10 +419,12 @@ def test_isolation_that_is_no_json_is_not_signed(world: World) -> None:
 
 
 def test_walls_that_were_weaker_never_become_evidence(world: World) -> None:
-    world.launcher.isolation = {"driver": "fake", "violations": ["the network was there"]}
-    bring_to(world, RunState.ATTESTED)
-    with pytest.raises(EvidenceError, match="walls were not as asked"):
-        world.advance()
+    world.launcher.isolation = facts_with("violations", ["the network was there"])
+    bring_to(world, RunState.EVALUATED)
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert "walls that were as asked, found ['the network was there']" in (run.reason or "")
+    assert "claim:signed" not in world.kinds()
 
 
 # Cancelling.

@@ -47,6 +47,7 @@ def test_a_home_of_an_older_assay_gets_the_tables_it_lacks_and_keeps_what_it_has
         "feed_revocation",
         "champion_default",
         "sync_source",
+        "run_walls",
     )
     with stocked.begin() as conn:
         for table in added:
@@ -56,7 +57,7 @@ def test_a_home_of_an_older_assay_gets_the_tables_it_lacks_and_keeps_what_it_has
     again = open_database(tmp_path / "assay.db")
     with reading(again) as conn:
         assert set(added) <= set(inspect(conn).get_table_names())
-        assert conn.scalars(select(schema_version.c.version)).all() == [SCHEMA_VERSION] == [2]
+        assert conn.scalars(select(schema_version.c.version)).all() == [SCHEMA_VERSION] == [3]
         assert champions.list_champions(conn) == before
         # An admission that counted no approvals by name admits to nothing: it is decided again.
         admitted = champions.admitted(conn, before[0].manifest_sha256, trust=NOBODY)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from appliance.domain import LEGAL_MOVES, Order, Run, RunState
+from appliance.domain import LEGAL_MOVES, ChosenWalls, Classification, Order, Run, RunState
 from appliance.errors import ConflictError, NotFoundError, StaleRunError
 from appliance.store import runs
 from appliance.store.runs import EVENT_OF_STATE
@@ -224,3 +224,74 @@ def test_times_are_stored_as_utc_text(engine: Engine, submit: Submit) -> None:
     submit(now=NOW)
     with engine.connect() as conn:
         assert conn.execute(text("SELECT submitted_at FROM run")).scalar_one() == "2026-11-21T03:00:00Z"
+
+
+# The walls of a run.
+
+WALLS = ChosenWalls(
+    classification=Classification.RESTRICTED,
+    driver="gvisor",
+    evaluation_driver="gvisor",
+    demand='{"min_tier":3}',
+    policy_sha256="e" * 64,
+)
+
+
+def submit_with(engine: Engine, order: Order, run_id: str = "run-1", key: str | None = None) -> Run:
+    with engine.begin() as conn:
+        return runs.submit(conn, order, run_id=run_id, actor="ada", idempotency_key=key, now=NOW)
+
+
+def test_walls_are_kept_with_their_run_and_moved_with_it(engine: Engine, order: Order) -> None:
+    walled = replace(order, driver="gvisor", walls=WALLS)
+    run = submit_with(engine, walled)
+    assert run.order == walled
+    with engine.begin() as conn:
+        moved = runs.move(conn, run, RunState.PLACED, now=NOW)
+        assert moved.order == walled
+        assert [found.order for found in runs.list_runs(conn, limit=1)] == [walled]
+        assert [found.order for found in runs.unfinished(conn)] == [walled]
+
+
+def test_walls_stand_in_the_log_entry_of_the_submission(engine: Engine, order: Order) -> None:
+    run = submit_with(engine, replace(order, driver="gvisor", walls=WALLS))
+    with engine.connect() as conn:
+        (logged,) = events_of(conn, run.id)
+    assert dict(logged.event.detail) == runs.order_detail(run.order)
+    assert {
+        "driver": "gvisor",
+        "driver_asked": "gvisor",
+        "classification": "restricted",
+        "isolation_demand": WALLS.demand,
+    }.items() <= logged.event.detail.items()
+
+
+def test_a_run_of_an_older_home_has_no_walls_and_its_old_log_entry(engine: Engine, order: Order) -> None:
+    run = submit_with(engine, order)
+    assert run.order.walls is None
+    assert set(runs.order_detail(run.order)) == {
+        "champion",
+        "base_model",
+        "dataset",
+        "hours_to_complete",
+        "task_type",
+    }
+
+
+def test_the_same_wish_with_the_same_key_is_the_same_run_whatever_walls_it_would_get_now(
+    engine: Engine, order: Order
+) -> None:
+    first = submit_with(engine, replace(order, walls=WALLS), key="k")
+    other = replace(order, walls=replace(WALLS, driver="oci", policy_sha256="f" * 64))
+    assert submit_with(engine, other, run_id="run-2", key="k") == first
+    with engine.connect() as conn:
+        assert runs.submitted_before(conn, other, actor="ada", idempotency_key="k") == first
+        assert runs.submitted_before(conn, other, actor="bob", idempotency_key="k") is None
+        assert runs.submitted_before(conn, other, actor="ada", idempotency_key=None) is None
+
+
+def test_another_driver_with_the_same_key_is_another_order(engine: Engine, order: Order) -> None:
+    submit_with(engine, replace(order, walls=WALLS), key="k")
+    with pytest.raises(ConflictError, match="another order") as refused:
+        submit_with(engine, replace(order, driver="gvisor", walls=WALLS), run_id="run-2", key="k")
+    assert refused.value.found == "an order that differs in driver"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from appliance.adoption import adopt, approve
@@ -16,6 +17,7 @@ from appliance.champion_report import record_report, sign_report
 from appliance.domain import Order, Run
 from appliance.home import add_person, create_home, open_home
 from appliance.imports import import_dataset, import_model
+from appliance.isolation_policy import load_isolation_policy
 from appliance.jobs import EVALUATION_OUTPUT
 from appliance.pipeline import advance
 from appliance.ports import Ports
@@ -40,8 +42,10 @@ from audit.event import Event, EventKind
 from audit.fsck import Finding, check_log
 from audit.log import AuditLog
 from audit.store import enqueue, events_of
+from runner.isolation_demand import TIERS
 from runner.launcher.fake import SUCCESS, FakeJob, FakeLauncher
 from runner.spec import Exit, Limits, Runtime, SandboxSpec
+from tests.appliance.isolation_facts import good_facts
 from tests.runner.tensors import BASE, Named, ramp, write_adapter, write_model
 from tournament_sync.inspection import report as inspection
 from tournament_sync.inspection.report import InspectionReport
@@ -135,6 +139,27 @@ class World:
             expected=Expectations(),
             now=self.clock.now(),
         )
+
+
+class MeasuringLauncher(FakeLauncher):
+    """Its jobs measure `isolation`, but the driver, image and GPUs that each was ordered with."""
+
+    def submit(self, spec: SandboxSpec) -> None:
+        is_new = not self.job_dir(spec.job_id).exists()
+        super().submit(spec)
+        if is_new:
+            file = self.job_dir(spec.job_id) / "isolation.json"
+            file.write_text(json.dumps(json.loads(file.read_bytes()) | measured_of(spec)))
+
+
+def measured_of(spec: SandboxSpec) -> dict[str, object]:
+    """Those facts of the walls that are as ordered."""
+    return {
+        "driver": spec.driver,
+        "tier": TIERS[spec.driver],
+        "image": None if spec.image is None else spec.image.manifest_sha256,
+        "gpus": [gpu.uuid for gpu in spec.gpus],
+    }
 
 
 def trains(spec: SandboxSpec, job_dir: Path) -> Exit:
@@ -318,7 +343,7 @@ def open_world(root: Path, *, guest: FakeJob = trains) -> Iterator[World]:
     """The world that `build_world` made at `root`, or a copy of it."""
     clock = FixedClock()
     with open_appliance(root / "home", clock) as appliance:
-        launcher = FakeLauncher(appliance.home.jobs_dir, guest)
+        launcher = MeasuringLauncher(appliance.home.jobs_dir, guest, isolation=good_facts())
         ports = Ports(
             engine=appliance.engine,
             home=appliance.home,
@@ -332,6 +357,8 @@ def open_world(root: Path, *, guest: FakeJob = trains) -> Iterator[World]:
             runtime=Runtime(python_prefix="/p", site_packages="/s", python_version="3.11"),
             runtime_facts=RuntimeFacts(python="3.11.9", packages_sha256="9" * 64),
             evaluator=next(appliance.home.store_dir.glob("*/files/evaluate.py")).parts[-3],
+            isolation=partial(load_isolation_policy, appliance.settings.policies_dir),
+            check_driver=lambda _: None,
         )
         yield World(appliance=appliance, ports=ports, launcher=launcher, clock=clock, order=_order(appliance))
 

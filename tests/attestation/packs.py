@@ -70,6 +70,9 @@ def digest(text: str) -> dict[str, str]:
     return {"sha256": sha256_hex(text.encode())}
 
 
+RUNTIME = {"python": "3.11.7", "packages": digest("packages")}
+
+
 def trusted(signer: P256Signer, role: Role, name: str, **fields: Any) -> TrustedKey:
     return TrustedKey(
         key_id=signer.key_id,
@@ -103,6 +106,7 @@ BEFORE = [3_000_000 + 1_000 * row for row in range(20)]
 AFTER = [2_700_000 + 1_500 * row for row in range(20)]
 CHAMPION = Subject(name="text-winner", sha256=sha256_hex(b"champion"))
 COMMIT, TREE = "ab" * 20, "cd" * 20
+STARTED_AT, ENDED_AT = "2026-11-21T01:00:10Z", "2026-11-21T02:00:00Z"
 
 
 def base_statements(bundles: Mapping[Kind, bytes]) -> dict[Kind, Callable[[], Statement]]:
@@ -123,7 +127,7 @@ def base_statements(bundles: Mapping[Kind, bytes]) -> dict[Kind, Callable[[], St
         return Statement(subjects=(CHAMPION,), predicate_type=kind, predicate=predicate)
 
     def isolation(purpose: str) -> Statement:
-        measured = {"driver": "bubblewrap", "network": "none", "unenforced": [], "violations": []}
+        measured = measured_walls()
         return about_model(predicates.ISOLATION, {"runId": RUN_ID, "purpose": purpose, "measured": measured})
 
     def bundle_digest(kind: Kind) -> dict[str, str]:
@@ -235,13 +239,72 @@ def run_predicate(dataset_root: str, *, isolation: Mapping[str, str]) -> dict[st
             "train": digest("train"),
             "heldOut": digest("held-out"),
         },
-        "runtime": {"python": "3.11.7", "packages": digest("packages")},
-        "startedAt": "2026-11-21T01:00:10Z",
-        "endedAt": "2026-11-21T02:00:00Z",
+        "runtime": RUNTIME,
+        "image": None,
+        "startedAt": STARTED_AT,
+        "endedAt": ENDED_AT,
         "exit": {"reason": "exited", "code": 0},
         "limits": {"memoryBytes": 8 << 30, "wallClockS": 3600},
         "log": {"sha256": sha256_hex(STDOUT), "bytes": len(STDOUT)},
         "isolation": isolation,
+    }
+
+
+def measured_walls() -> dict[str, Any]:
+    """What is measured of a guest, with one fact of a driver's own beside those that are demanded."""
+    read_only = ["nodev", "nosuid", "relatime", "ro"]
+    return {
+        "driver": "bubblewrap",
+        "driver_version": "bubblewrap 0.8.0",
+        "tier": 1,
+        "profile": "champion",
+        "image": None,
+        "gpus": [],
+        "inputs_mounted": "after the first measurement",
+        "host": {"kernel": "6.18.44", "machine": "x86_64", "cpu": "a processor"},
+        "cgroup": "v2",
+        "cgroup_joined": True,
+        "cgroup_limits": {"memory_bytes": 1 << 30, "cpu_quota_and_period_us": "200000 100000"},
+        "own_user_id": True,
+        "uids": [1900000001] * 4,
+        "gids": [1900000001] * 4,
+        "groups": [],
+        "uid_map": [[0, 1900000001, 1]],
+        "gid_map": [[0, 1900000001, 1]],
+        "capabilities": dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), "0" * 16),
+        "no_new_privs": True,
+        "seccomp": {"mode": 2, "filters": 1, "sha256": "9b" * 32, "sha256_is": "measured"},
+        "namespaces": {
+            "compared_with": "the host's first process",
+            "own": dict.fromkeys(("ipc", "mnt", "net", "pid", "user", "uts"), True),
+        },
+        "mounts": [{"target": "/", "filesystem": "overlay", "flags": read_only}],
+        "interfaces": ["lo"],
+        "network_bytes": {"lo": {"received_bytes": 0, "sent_bytes": 0}},
+        "routes": 0,
+        "limits": {"core_bytes": 0},
+        "open_files": [0, 1, 2],
+        "environment_names": ["HOME"],
+        "devices": ["c 1:3 /dev/null"],
+        "platform": "systrap",
+        "inside": {
+            "status": {"Groups": ""},
+            "interfaces": {"lo": {"received_bytes": 0, "sent_bytes": 0}},
+            "write_tries": {"/": "refused"},
+            "connect_tries": {"192.0.2.1": "refused"},
+        },
+        "unenforced": [],
+        "violations": [],
+        "measured_at": STARTED_AT,
+        "released_at": STARTED_AT,
+        "after": {
+            "ended_at": ENDED_AT,
+            "network_bytes": {"lo": {"received_bytes": 42, "sent_bytes": 42}},
+            "out_of_memory": None,
+            "survivors": 0,
+            "usage": {"wall_ms": 3_590_000},
+            "remnants": [],
+        },
     }
 
 
@@ -265,6 +328,7 @@ def evaluation_predicate(*, isolation: Mapping[str, str]) -> dict[str, Any]:
         "baseModel": digest("base"),
         "evaluator": digest("evaluator"),
         "losses": {"sha256": sha256_hex(encode_losses(BEFORE, AFTER))},
+        "runtime": RUNTIME,
         "meanBefore": interval.mean_before,
         "meanAfter": interval.mean_after,
         "meanDifference": interval.mean_difference,
@@ -299,8 +363,8 @@ def provenance_predicate(dataset_root: str) -> dict[str, Any]:
             "builder": {"id": f"urn:assay:appliance:{APPLIANCE.key_id}"},
             "metadata": {
                 "invocationId": RUN_ID,
-                "startedOn": "2026-11-21T01:00:10Z",
-                "finishedOn": "2026-11-21T02:00:00Z",
+                "startedOn": STARTED_AT,
+                "finishedOn": ENDED_AT,
             },
         },
     }

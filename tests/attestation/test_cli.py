@@ -47,11 +47,15 @@ def test_verifies_evidence_and_says_what_was_and_was_not_proved(
     assert main(["evidence", str(evidence), *pinned]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("VERIFIED  ")
-    assert out.count("  ✓ ") == len(CHECKS) - 2 + 8  # two were not asked for; eight facts
+    assert out.count("  ✓ ") == len(CHECKS) - 2 + 9  # two were not asked for; nine facts
     for words in (
         "carol (approver, key",
         "Held-out loss 3.009500 → 2.714250 nats",
+        "around training: bubblewrap (bubblewrap 0.8.0), tier 1 of 3, profile champion",
+        "around evaluation: bubblewrap",
+        "inputs mounted after the first measurement; 0 bytes passed any network interface but lo",
         "NOT proved",
+        "Escape: bubblewrap is tier 1 of 3",
         "no witness",
     ):
         assert words in out

@@ -63,11 +63,27 @@ BUILD = "buildDefinition"
         (Kind.EVALUATION, ("heldOut",), OTHER, "held-out.json"),
         (Kind.EVALUATION, ("isolation",), OTHER, "isolation claim"),
         (Kind.ADMISSION, ("proposedBy",), "CAROL", "approved what they proposed"),
-        (Kind.ISOLATION_TRAIN, ("measured", "violations"), ["network is up"], "violations ..network is up"),
-        (Kind.ISOLATION_EVALUATE, ("measured", "violations"), ["x"], "violations"),
-        (Kind.ISOLATION_TRAIN, ("measured",), {}, "violations None"),
-        (Kind.ISOLATION_TRAIN, ("measured", "unenforced"), None, "could not enforce"),
-        (Kind.ISOLATION_EVALUATE, ("measured", "unenforced"), [1], "could not enforce"),
+        (Kind.ISOLATION_TRAIN, ("measured", "tier"), 3, "isolation-train: .* tier is 3, but bubblewrap is"),
+        (
+            Kind.ISOLATION_EVALUATE,
+            ("measured", "routes"),
+            1,
+            "isolation-evaluate: .* 1 network routes led out",
+        ),
+        (
+            Kind.ISOLATION_TRAIN,
+            ("measured", "after", "network_bytes", "eth0"),
+            {"received_bytes": 0, "sent_bytes": 7},
+            "isolation-train: .* 7 bytes passed the network interface eth0",
+        ),
+        (
+            Kind.ISOLATION_EVALUATE,
+            ("measured", "after", "network_bytes", "eth0"),
+            {"received_bytes": 7, "sent_bytes": 0},
+            "isolation-evaluate: .* 7 bytes passed the network interface eth0",
+        ),
+        (Kind.ISOLATION_TRAIN, ("measured", "released_at"), "2026-11-21T01:00:11Z", "start is"),
+        (Kind.ISOLATION_TRAIN, ("measured", "after", "ended_at"), "2026-11-21T02:00:01Z", "end is"),
         (Kind.PROVENANCE, ("runDetails", "metadata", "invocationId"), "run-0041", "invocation id"),
         (Kind.PROVENANCE, ("runDetails", "metadata", "startedOn"), "2026-11-21T01:00:11Z", "start"),
         (Kind.PROVENANCE, ("runDetails", "metadata", "finishedOn"), "2026-11-21T01:59:59Z", "end"),
@@ -90,6 +106,78 @@ def test_refuses_claims_that_do_not_fit_together(
 ) -> None:
     with refused("links", r"claims.jsonl line \d+", message):
         check(packs.build(edits={kind: packs.set_at(*path, value=value)}))
+
+
+IMAGE = {"sha256": "1a" * 32}
+PIN = {
+    "dockerfile": "dockerfiles/text.dockerfile",
+    "manifest": IMAGE,
+    "archive": {"sha256": "2b" * 32},
+    "inventory": {"sha256": "3c" * 32},
+}
+DEPENDENCY = (BUILD, "resolvedDependencies", 3)
+
+
+def in_an_image(packs: ModuleType) -> dict[Kind, Any]:
+    """The edits after which the champion of a pack ran in an image that its release pins."""
+    return {
+        Kind.CHAMPION_RELEASE: packs.set_at("images", value=[{**PIN, "manifest": OTHER}, PIN]),
+        Kind.ISOLATION_TRAIN: packs.set_at("measured", "image", value=IMAGE["sha256"]),
+        Kind.TRAINING_RUN: lambda run: packs.set_at("runtime", value=None)(
+            packs.set_at("image", value=IMAGE)(run)
+        ),
+        Kind.PROVENANCE: packs.set_at(
+            *DEPENDENCY, value={"uri": f"image:{PIN['dockerfile']}", "digest": IMAGE}
+        ),
+    }
+
+
+def test_takes_a_champion_in_an_image_that_its_release_pins(check: Check, packs: ModuleType) -> None:
+    claims = check(packs.build(edits=in_an_image(packs))).claims
+    assert claims.one(Kind.TRAINING_RUN).predicate["runtime"] is None
+    assert claims.one(Kind.EVALUATION).predicate["runtime"] == packs.RUNTIME
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "message"),
+    [
+        (Kind.TRAINING_RUN, ("image",), OTHER, "isolation-train: image is 1a1a.* say efef"),
+        (Kind.TRAINING_RUN, ("image",), None, "training-run: names neither of image and runtime"),
+        (
+            Kind.TRAINING_RUN,
+            ("runtime",),
+            {"python": "3.11.7", "packages": OTHER},
+            "training-run: names both of image and runtime",
+        ),
+        (Kind.ISOLATION_TRAIN, ("measured", "image"), "ef" * 32, "isolation-train: image is efef.* say 1a1a"),
+        (Kind.ISOLATION_TRAIN, ("measured", "image"), None, "isolation-train: image is None"),
+        (Kind.ISOLATION_EVALUATE, ("measured", "image"), "1a" * 32, "isolation-evaluate: image is 1a1a"),
+        (Kind.PROVENANCE, (*DEPENDENCY, "digest"), OTHER, r"provenance: images is \['efef"),
+        (Kind.PROVENANCE, (*DEPENDENCY, "uri"), "runtime:python", r"provenance: images is \[\]"),
+        (Kind.PROVENANCE, (BUILD, "resolvedDependencies", 0, "uri"), "image:other", "provenance: images is"),
+        (Kind.CHAMPION_RELEASE, ("images",), [], "champion-release: pins no image 1a1a.*; it pins none"),
+        (
+            Kind.CHAMPION_RELEASE,
+            ("images", 1, "manifest"),
+            OTHER,
+            r"champion-release: pins no image 1a1a.*; it pins \['efef",
+        ),
+    ],
+)
+def test_refuses_another_image_by_the_word_of_any_claim(
+    check: Check, packs: ModuleType, kind: Kind, path: tuple[str | int, ...], value: object, message: str
+) -> None:
+    edits = in_an_image(packs)
+    before = edits.get(kind, lambda statement: statement)
+    edits[kind] = lambda statement: packs.set_at(*path, value=value)(before(statement))
+    with refused("links", r"claims.jsonl line \d+", message):
+        check(packs.build(edits=edits))
+
+
+@pytest.mark.parametrize("kind", [Kind.ISOLATION_TRAIN, Kind.ISOLATION_EVALUATE])
+def test_refuses_an_image_that_only_the_walls_name(check: Check, packs: ModuleType, kind: Kind) -> None:
+    with refused("links", r"claims.jsonl line \d+", f"{kind}: image is 1a1a.* say None"):
+        check(packs.build(edits={kind: packs.set_at("measured", "image", value="1a" * 32)}))
 
 
 @pytest.mark.parametrize("name", ["carol", "Carol"])

@@ -45,11 +45,14 @@ def test_says_what_it_did_not_prove(check: Check, valid_pack: dict[str, bytes]) 
         assert word in said
 
 
-def test_says_which_limits_the_host_could_not_enforce(check: Check, packs: ModuleType) -> None:
+def test_says_of_each_guest_what_its_walls_left_open(check: Check, packs: ModuleType) -> None:
     edit = packs.set_at("measured", "unenforced", value=["cpu_millis", "pids: per user id only"])
-    said = check(packs.build(edits={Kind.ISOLATION_TRAIN: edit})).not_proved
-    assert said[0] == (
-        "Limits: in the sandbox of training the host could not enforce cpu_millis, pids: per user id only."
+    late = packs.set_at("measured", "inputs_mounted", value="before the measurement")
+    said = check(packs.build(edits={Kind.ISOLATION_TRAIN: edit, Kind.ISOLATION_EVALUATE: late})).not_proved
+    assert said[:3] == (
+        "Limits: around training, bubblewrap left unenforced: cpu_millis, pids: per user id only.",
+        "Order: inputs of evaluation were mounted before its walls had been measured.",
+        "Escape: bubblewrap is tier 1 of 3. A flaw of the host's kernel is a way out.",
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from appliance.domain import Run
 from appliance.feeds import sync_by_hand
 from appliance.home import add_person, create_home
 from appliance.imports import import_dataset, import_model
+from appliance.isolation_policy import load_isolation_policy
 from appliance.ports import Ports, SystemClock
 from appliance.settings import Settings
 from appliance.store import runs, tokens
@@ -36,6 +37,7 @@ from audit.fsck import check_log
 from audit.store import events_of
 from runner.launcher.local import LocalLauncher
 from runner.runtime import locate_runtime, measure_runtime
+from runner.sandbox.drivers import sandbox_of
 from runner.spec import Exit, Limits, Runtime, parse_exit
 from tournament_sync.champion import Channel, ContractEpoch
 from tournament_sync.feed.keys import ROOT_FILE
@@ -156,6 +158,8 @@ class Site:
             runtime=runtime,
             runtime_facts=facts,
             evaluator=self.evaluator,
+            isolation=partial(load_isolation_policy, appliance.settings.policies_dir),
+            check_driver=lambda driver: sandbox_of(driver).check(),
         )
 
     def run(self, run_id: str) -> Run:

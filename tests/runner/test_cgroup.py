@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.errors import SandboxUnavailableError
 from runner.linux import start_time
 from runner.sandbox import cgroup
+from runner.sandbox.cgroup import numbers_of
 from tests.runner.guests import limits
 
 HYBRID_MEMBERSHIP = "5:devices:/\n4:memory:/svc/x\n2:cpu,cpuacct:/svc\n0::/svc\n"
@@ -98,3 +100,15 @@ def test_the_kernel_states_the_limits_that_were_set() -> None:
     finally:
         group.remove()
     assert not any(folder.exists() for folder in group.folders.values())
+
+
+def test_granted_devices_are_told_by_their_numbers() -> None:
+    assert numbers_of(["/dev/null", "/dev/zero"]) == ("1:3", "1:5")
+
+
+@pytest.mark.parametrize(
+    ("node", "message"), [("/dev/nvidia-none", "is not there"), ("/etc", "is no character device")]
+)
+def test_a_granted_device_that_is_none_is_refused(node: str, message: str) -> None:
+    with pytest.raises(SandboxUnavailableError, match=message):
+        numbers_of([node])

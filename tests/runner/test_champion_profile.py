@@ -14,7 +14,7 @@ from runner.sandbox.bubblewrap import BubblewrapWalls
 from runner.sandbox.held import HeldSandbox
 from runner.sandbox.remnants import find_remnants
 from runner.sandbox.rootfs import find_program, make_point
-from runner.spec import Access, ExitReason, Image, Mount, Profile, SandboxSpec
+from runner.spec import Access, ExitReason, Gpu, Image, Mount, Profile, SandboxSpec
 from tests.runner.guests import MIB, PYTHON, Ran, limits, order, run_behind_bubblewrap
 
 SHELL = ("sh", "-c")
@@ -171,6 +171,21 @@ class TestInputs:
         ran = run_behind_bubblewrap(champion(*SHELL, "true"), tmp_path / "job")
         assert ran.exit.network_bytes == {"lo": {"received_bytes": 0, "sent_bytes": 0}}
         assert ran.exit.remnants == ()
+
+
+@pytest.mark.sandbox
+@pytest.mark.skipif(os.geteuid() != 0, reason="the device stands for a GPU's and is root's alone")
+def test_exactly_the_granted_device_can_be_opened(tmp_path: Path) -> None:
+    """A device of the host that is not a GPU's stands for one; no GPU was there to try."""
+    script = "test -c /dev/loop-control && ls /sys/class >/dev/null && echo there; ls /dev/loop0 2>&1"
+    granted = champion(*SHELL, script, gpus=(Gpu(uuid="GPU-0", nodes=("/dev/loop-control",)),))
+    ran = run_behind_bubblewrap(granted, tmp_path / "one")
+    assert ran.log.startswith(b"there\n") and b"No such file" in ran.log
+    assert ran.isolation[0]["gpus"] == ["GPU-0"]
+    assert any(node.endswith(" /dev/loop-control") for node in ran.isolation[0]["devices"])
+    assert "c 10:237 rw" in ran.isolation[0]["cgroup_limits"].get("devices", "c 10:237 rw")
+    without = run_behind_bubblewrap(champion(*SHELL, script), tmp_path / "two")
+    assert b"there" not in without.log
 
 
 class TestPoints:

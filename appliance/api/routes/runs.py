@@ -1,29 +1,30 @@
 """Runs: submit, look, cancel, and fetch what is proved."""
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response, status
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
-from appliance.api.bodies import EventPage, LogPage, OrderBody, RunPage, RunView, event_view, run_view
+from appliance.api.bodies import EventPage, OrderBody, RunPage, RunView, event_view, run_view
 from appliance.api.deps import Services, ServicesDep, SubmitterDep, get_caller
-from appliance.api.downloads import list_archive, read_log
-from appliance.domain import Run, RunState
-from appliance.errors import ForbiddenError, NotFoundError, NotReadyError
-from appliance.jobs import job_ids
-from appliance.orders import check_order, resolve_champion
-from appliance.store import champions, runs
+from appliance.api.downloads import list_archive
+from appliance.api.routes import watching
+from appliance.api.routes.watching import handled_run, not_theirs
+from appliance.artifacts import FolderStore
+from appliance.domain import Order, Run, RunState
+from appliance.errors import NotFoundError, NotReadyError
+from appliance.isolation_policy import Defaults, load_isolation_policy
+from appliance.nodes import waits_for
+from appliance.orders import check_order, resolve_champion, with_walls
+from appliance.settings import Settings
+from appliance.store import champions, reservations, runs
 from appliance.store.decisions import revoked_among
 from appliance.store.engine import reading
 from appliance.tokens import Token
 from audit.store import events_of
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
-
-# States in which the champion may still print.
-_PRINTING = (RunState.SUBMITTED, RunState.PLACED, RunState.RUNNING)
 
 CallerDep = Annotated[Token, Depends(get_caller)]
 Key = Annotated[
@@ -46,24 +47,25 @@ def submit_run(
 ) -> RunView:
     """Submit an order. 201 for a new run, 200 for one that this key made before.
 
-    Without a champion it is for the default of its task type; a repeated order is for the one of that time, and a
-    conflict if the default has changed since.
+    Without a champion it is for the default of its task type, without a driver for the setting's. A repeated order is
+    for the champion of that time, and a conflict if the default has changed since.
     """
     run_id = services.new_run_id()
     with reading(services.engine) as conn:
         champion = resolve_champion(conn, body.champion, task_type=body.task_type)
     order = body.to_order(champion=champion)
     with services.engine.begin() as conn:
-        run = runs.submit(
-            conn,
-            order,
-            run_id=run_id,
-            actor=caller.name,
-            idempotency_key=idempotency_key,
-            now=services.clock.now(),
-        )
-        if run.id == run_id:  # an order taken before stays taken, whatever became of its champion
+        run = runs.submitted_before(conn, order, actor=caller.name, idempotency_key=idempotency_key)
+        if run is None:  # an order taken before stays taken, whatever became of its champion or of the rules
             check_order(conn, order, submitter=caller.name, trust=services.home.trust())
+            run = runs.submit(
+                conn,
+                _with_walls(conn, order, services),
+                run_id=run_id,
+                actor=caller.name,
+                idempotency_key=idempotency_key,
+                now=services.clock.now(),
+            )
         view = _views(conn, (run,), services)[0]
     if run.id != run_id:
         response.status_code = status.HTTP_200_OK
@@ -95,7 +97,7 @@ def cancel_run(run_id: str, services: ServicesDep, caller: SubmitterDep) -> RunV
 
     For the run's submitter and admins.
     """
-    _handled_run(run_id, services, caller)
+    handled_run(run_id, services, caller)
     with services.engine.begin() as conn:
         run = runs.request_cancel(conn, run_id, actor=caller.name, now=services.clock.now())
         return _views(conn, (run,), services)[0]
@@ -109,20 +111,7 @@ def get_events(run_id: str, services: ServicesDep) -> EventPage:
         return EventPage(events=tuple(event_view(logged) for logged in events_of(conn, run_id)))
 
 
-@router.get("/{run_id}/logs", response_model=LogPage)
-def get_logs(
-    run_id: str, services: ServicesDep, caller: CallerDep, offset: Annotated[int, Query(ge=0)] = 0
-) -> Response:
-    """What the champion printed, from byte `offset` on; follow by asking again from `next_offset`.
-
-    For the run's submitter and admins: it may hold rows of the dataset.
-    """
-    run = _handled_run(run_id, services, caller)
-    piece = read_log(services.home.jobs_dir / job_ids(run).train / "stdout.log", offset=offset)
-    ended = piece.is_last and run.state not in _PRINTING
-    # ASCII only: a guest's control characters reach no terminal and no browser unescaped.
-    body = json.dumps({"text": piece.text, "next_offset": piece.next_offset, "ended": ended})
-    return Response(body, media_type="application/json")
+router.include_router(watching.router)  # where a reader of the description looks for it
 
 
 _TAR: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-tar": {}}}}
@@ -136,37 +125,30 @@ def get_evidence(run_id: str, services: ServicesDep, caller: CallerDep) -> Strea
     """
     run = _run(run_id, services)
     if not caller.may_review(run.submitted_by):
-        raise _not_theirs(run, caller, wanted=f"{run.submitted_by}, an admin, approver or auditor")
+        raise not_theirs(run, caller, wanted=f"{run.submitted_by}, an admin, approver or auditor")
     return _archive(run, services, part="evidence", root=run_id, below=".")
 
 
 @router.get("/{run_id}/model", response_class=StreamingResponse, responses=_TAR)
 def get_model(run_id: str, services: ServicesDep, caller: CallerDep) -> StreamingResponse:
     """The trained model as a tar archive, once the run is logged. For the run's submitter and admins."""
-    run = _handled_run(run_id, services, caller)
+    run = handled_run(run_id, services, caller)
     return _archive(run, services, part="model", root=f"{run_id}-model", below="model")
+
+
+def _with_walls(conn: Connection, order: Order, services: Services) -> Order:
+    settings = Settings() if services.appliance is None else services.appliance.settings
+    return with_walls(
+        conn,
+        order,
+        policy=load_isolation_policy(settings.policies_dir),
+        defaults=Defaults(driver=settings.driver, evaluation_driver=settings.evaluation_driver),
+    )
 
 
 def _run(run_id: str, services: Services) -> Run:
     with reading(services.engine) as conn:
         return runs.get(conn, run_id)
-
-
-def _handled_run(run_id: str, services: Services, caller: Token) -> Run:
-    """The run, which is `caller`'s to handle. Raises NotFoundError, ForbiddenError."""
-    run = _run(run_id, services)
-    if not caller.may_handle(run.submitted_by):
-        raise _not_theirs(run, caller, wanted=f"{run.submitted_by} or an admin")
-    return run
-
-
-def _not_theirs(run: Run, caller: Token, *, wanted: str) -> ForbiddenError:
-    return ForbiddenError(
-        f"run {run.id} is {run.submitted_by}'s: this is for {wanted}",
-        checked="submitter",
-        found=caller.name,
-        wanted=wanted,
-    )
 
 
 def _archive(run: Run, services: Services, *, part: str, root: str, below: str) -> StreamingResponse:
@@ -198,17 +180,23 @@ def _name(conn: Connection, champion: str) -> str | None:
 
 
 def _views(conn: Connection, page: tuple[Run, ...], services: Services) -> tuple[RunView, ...]:
-    others, free_bytes = runs.unfinished(conn), services.home.free_bytes()
+    others, held = runs.unfinished(conn), reservations.list_held(conn)
+    free_bytes, models = services.home.free_bytes(), FolderStore(services.home.store_dir)
     ordered = {run.order.champion for run in page}
     revoked, names = revoked_among(conn, ordered), {digest: _name(conn, digest) for digest in ordered}
     return tuple(
         run_view(
             run,
-            others,
             champion_name=names[run.order.champion],
             is_revoked=run.order.champion in revoked,
-            capacity=services.capacity,
-            free_bytes=free_bytes,
+            waiting=waits_for(
+                run,
+                tuple(other for other in others if other.id != run.id),
+                held,
+                capacity=services.capacity,
+                free_bytes=free_bytes,
+                model_folder=models.path,
+            ),
         )
         for run in page
     )
