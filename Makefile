@@ -20,7 +20,7 @@ demo: setup  ## set up, then run the main job: train in isolation, prove, verify
 
 # Whole files per process: fixtures that train a model are made once. Memory: each process may hold a torch.
 test: setup  ## set up, then run every check and every test
-	deploy/setup/system-packages --images
+	deploy/setup/system-packages --images --sandboxes
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports

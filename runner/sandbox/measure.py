@@ -177,7 +177,7 @@ def _cpu_model() -> str:
 def _device_nodes(proc: Path) -> list[str]:
     """Device nodes below the guest's /dev as `kind major:minor path`."""
     found = []
-    root = f"{proc}/root/dev"
+    root = str(proc / "root" / "dev")
     for folder, _, names in os.walk(root):
         for name in names:
             path = f"{folder}/{name}"

@@ -48,13 +48,13 @@ class TestRoot:
         assert ran.isolation[0]["uid_map"][0][0] == 0
 
     def test_it_writes_all_over_its_root(self, tmp_path: Path) -> None:
-        places = "/etc/x /workspace/x /root/.cache/x /root/.triton/x /var/x /opt/x /dataset/x /tmp/x /x"
+        places = "/etc/x /workspace/x $HOME/.cache/x $HOME/.triton/x /var/x /opt/x /dataset/x /tmp/x /x"
         script = f"for p in {places}; do mkdir -p $(dirname $p) && echo hi > $p || echo cannot $p; done"
         ran = run_behind_bubblewrap(champion(*SHELL, script), tmp_path / "job")
         assert (ran.log, ran.exit.code) == (b"", 0)
 
     def test_what_it_executes_from_its_root_runs(self, tmp_path: Path) -> None:
-        script = "cp /bin/true /root/mine && /root/mine && cp /bin/true /tmp/mine && /tmp/mine && echo ran"
+        script = "cp /bin/true ~/mine && ~/mine && cp /bin/true /tmp/mine && /tmp/mine && echo ran"
         assert run_behind_bubblewrap(champion(*SHELL, script), tmp_path / "job").log == b"ran\n"
 
     def test_its_root_is_full_at_its_quota(self, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ class TestRoot:
         assert ran.log == b"True 127.0.0.1\n"
 
     def test_a_strict_guest_has_no_such_root(self, tmp_path: Path) -> None:
-        ran = run_behind_bubblewrap(order(*SHELL, "touch /x /etc/x /root/x 2>&1; id -u"), tmp_path / "job")
+        ran = run_behind_bubblewrap(order(*SHELL, "touch /x /etc/x /var/x 2>&1; id -u"), tmp_path / "job")
         assert ran.log.count(b"Read-only file system") + ran.log.count(b"Permission denied") == 3
         assert ran.log.endswith(b"1000\n")
 
