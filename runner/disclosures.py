@@ -13,7 +13,7 @@ from runner.spec import Profile
 _MOUNTINFO = {
     "env.host_paths_in_mountinfo": "the kernel shows a bind mount's source path; name staging neutrally"
 }
-_BY_DRIVER: Mapping[str, Mapping[str, str]] = {"bubblewrap": _MOUNTINFO}
+_BY_DRIVER: Mapping[str, Mapping[str, str]] = {"bubblewrap": _MOUNTINFO, "oci": _MOUNTINFO}
 _BY_PROFILE: Mapping[Profile, Mapping[str, str]] = {Profile.STRICT: {}, Profile.CHAMPION: {}}
 
 

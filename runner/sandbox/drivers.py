@@ -6,10 +6,12 @@ from runner.errors import SandboxUnavailableError
 from runner.sandbox.bubblewrap import BubblewrapWalls
 from runner.sandbox.gvisor import GvisorWalls
 from runner.sandbox.held import HeldSandbox
+from runner.sandbox.oci import OciWalls
 from runner.sandbox.walls import Walls
 
 DRIVERS: Mapping[str, Callable[[], Walls]] = {
     "bubblewrap": BubblewrapWalls,
+    "oci": OciWalls,
     "gvisor": GvisorWalls,
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "deploy/setup/system-packages"
-THERE = ("bash", "env", "id", "git", "bwrap", "mkfs.ext4", "unshare")
+THERE = ("bash", "env", "id", "git", "bwrap", "busybox", "mkfs.ext4", "unshare")
 
 
 @pytest.fixture
@@ -58,4 +58,4 @@ def test_asks_for_nothing_that_is_there(bare: Path) -> None:
 
 def test_refuses_an_option_that_it_does_not_know(bare: Path) -> None:
     done = check(bare, "--everything")
-    assert (done.returncode, done.stderr) == (2, "usage: system-packages [--check] [--images]\n")
+    assert (done.returncode, done.stderr) == (2, "usage: system-packages [--check] [--images] [--sandboxes]\n")
