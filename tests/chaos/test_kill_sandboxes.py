@@ -20,28 +20,31 @@ from runner.linux import start_time
 from runner.sandbox import cgroup
 from runner.sandbox.processes import descendants
 from runner.sandbox.remnants import find_remnants
-from runner.spec import Exit, ExitReason, Profile
+from runner.spec import Exit, ExitReason, Profile, SandboxSpec
 from tests.runner.guests import MIB, limits, order
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.chaos]
 
 RUNS = 200
 AT_ONCE = 4
+DRIVERS_IN_TURN = ("bubblewrap", "oci", "bubblewrap", "gvisor", "bubblewrap")  # the default most often
 SEED = 20261121
 DEADLINE_S = 60.0
 # Said once at the start of each guest: two of them in one log would be a doubled run.
 SCRIPT = "echo started; echo weights > /app/checkpoints/model; sleep 0.2; echo ended"
 
 
-def job(job_id: str):  # type: ignore[no-untyped-def]
+def job(job_id: str) -> SandboxSpec:
+    number = int(job_id.rpartition("-")[2])
     return order(
         "/bin/sh",
         "-c",
         SCRIPT,
         job_id=job_id,
+        driver=DRIVERS_IN_TURN[number % len(DRIVERS_IN_TURN)],
         profile=Profile.CHAMPION,
         output_target="/app/checkpoints",
-        limits=limits(root_bytes=8 * MIB, root_inodes=128, output_bytes=8 * MIB),
+        limits=limits(root_bytes=8 * MIB, root_inodes=128, output_bytes=8 * MIB, memory_bytes=512 * MIB),
     )
 
 
