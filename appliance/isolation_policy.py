@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from appliance.domain import ChosenWalls, Classification, Order, Run
+from appliance.domain import ChosenWalls, Classification, Run
 from appliance.errors import InvalidOrderError, PolicyError
 from attestation.canonical import decode
 from attestation.digest import sha256_hex
@@ -36,7 +36,6 @@ class Requirement:
 
     classification: Classification
     demand: Demand
-    may_share_gpu: bool  # with another run at the same time
     reason: str
 
 
@@ -169,11 +168,6 @@ def check_placement(run: Run, *, policy: IsolationPolicy, check_driver: Callable
             ) from error
 
 
-def may_share_gpu(order: Order, policy: IsolationPolicy) -> bool:
-    """Whether another run may use the same GPU meanwhile; no for runs whose classification is not known."""
-    return order.walls is not None and policy.requirements[order.walls.classification].may_share_gpu
-
-
 def _check_asked(asked: str, requirement: Requirement, *, minimum: str) -> None:
     will_do = [driver for driver, tier in TIERS.items() if tier >= requirement.demand.min_tier]
     if asked in will_do:
@@ -197,14 +191,12 @@ def _stronger(one: str, other: str) -> str:
 
 
 def _requirement(raw: object) -> Requirement:
-    own = {"classification", "may_share_gpu", "reason"}
+    own = {"classification", "reason"}
     asked = {"min_tier", "forbidden_unenforced", "needs_measured_filter"}
     row = _object(raw, "a classification", own | asked)
     name = row["classification"]
     if name not in list(Classification):
         _refuse(f"{str(name)[:40]!r} is no classification; wanted {', '.join(Classification)}")
-    if not isinstance(row["may_share_gpu"], bool):
-        _refuse(f"{name}: may_share_gpu; wanted true or false")
     try:
         demand = read_demand({key: row[key] for key in asked})
     except SpecError as error:
@@ -212,7 +204,6 @@ def _requirement(raw: object) -> Requirement:
     return Requirement(
         classification=Classification(name),
         demand=demand,
-        may_share_gpu=row["may_share_gpu"],
         reason=_reason(row["reason"], of=name),
     )
 
@@ -226,7 +217,6 @@ def _check_step(weaker: Requirement, stricter: Requirement) -> None:
             ("min_tier", less.min_tier <= more.min_tier),
             ("forbidden_unenforced", set(less.forbidden_unenforced) <= set(more.forbidden_unenforced)),
             ("needs_measured_filter", less.needs_measured_filter <= more.needs_measured_filter),
-            ("may_share_gpu", weaker.may_share_gpu >= stricter.may_share_gpu),
         )
         if not is_kept
     ]

@@ -208,11 +208,27 @@ def _host(facts: Facts) -> tuple[Row, ...]:
         Row(name="profile", value=shown(fact(facts, "profile"))),
         Row(name="image", value="none: the appliance's own environment" if has_none else shown(image)),
         *(Row(name=name.replace("_", " "), value=shown(fact(host, name))) for name in (*known, *more)),
-        Row(name="GPU driver", value=shown(fact(facts, "gpu_driver") or fact(host, "gpu_driver"))),
+        *_gpu_rows(facts),
         Row(name="usage", value=shown(fact(facts, "after", "usage"))),
         Row(name="processes left at the end", value=shown(fact(facts, "after", "survivors"))),
         Row(name="left on the host", value=shown(fact(facts, "after", "remnants"))),
     )
+
+
+def _gpu_rows(facts: Mapping[str, Any]) -> tuple[Row, ...]:
+    """What NVML said of the granted devices; no row of its own where none was granted."""
+    if fact(facts, "gpus") == []:
+        return (Row(name="GPUs", value="none granted"),)
+    told = fact(facts, "gpu_facts")
+    devices = fact(facts, "gpu_facts", "devices")
+    rows = [Row(name="GPU driver", value=shown(fact(facts, "gpu_facts", "driver")))] if told else []
+    rows.append(
+        Row(name="confidential computing", value=shown(fact(facts, "gpu_facts", "confidential_computing")))
+    )
+    for device in devices if isinstance(devices, list) else []:
+        name = str(fact(device, "uuid"))[:80] if isinstance(device, Mapping) else "GPU"
+        rows.append(Row(name=name, value=shown(device)))
+    return tuple(rows)
 
 
 def _unenforced(facts: Facts) -> tuple[Remark, ...]:

@@ -8,7 +8,8 @@ from appliance.policy import Decision, PolicySet
 from appliance.store.champions import ChampionRow
 from appliance.store.decisions import DecisionKind
 from attestation.bundle import sign_statement
-from attestation.predicates import CHAMPION_ADMITTED, CHAMPION_DECISION, MAX_TEXT_CHARS, SVR
+from attestation.predicates import CHAMPION_ADMITTED, CHAMPION_DECISION, SVR
+from attestation.shapes import MAX_TEXT_CHARS
 from attestation.statement import Statement, Subject
 from attestation.times import format_time
 

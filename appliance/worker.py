@@ -12,6 +12,7 @@ from appliance.domain import Run
 from appliance.errors import ApplianceError, StaleRunError
 from appliance.pipeline import advance
 from appliance.ports import Ports
+from appliance.pruning import forget_harvest, forget_harvests
 from appliance.store import runs
 from appliance.sync_child import ScheduledSync
 from attestation.errors import AttestationError
@@ -32,6 +33,7 @@ def work(ports: Ports, *, poll_interval_s: float, should_stop: Callable[[], bool
     ports.home.remove_unfinished()
     for job_id in ports.launcher.reconcile():
         log.warning("job=%s its agent died while nobody looked; it is settled as lost", job_id)
+    forget_harvests(ports)
     scheduled = ScheduledSync(ports)
     try:
         _work(ports, scheduled, poll_interval_s=poll_interval_s, should_stop=should_stop)
@@ -74,6 +76,7 @@ def _advance_logged(run: Run, ports: Ports) -> bool:
         return True  # a cancellation came in between; the run is read again at once
     if moved is None:
         return False
+    forget_harvest(moved, ports)
     reason = f" reason={moved.reason!r}" if moved.reason else ""
     log.info("run=%s %s -> %s%s", run.id, run.state, moved.state, reason)
     return True

@@ -97,6 +97,11 @@ def group_violations(facts: Facts, stage: Stage) -> list[str]:
         value = facts["cgroup_limits"].get(name, -1)
         if not isinstance(value, int) or not 0 < value <= most:
             found.append(f"control group limit {name} is {value}; wanted at most {most}")
+    if facts["cgroup"] == "v2":
+        told = facts["cgroup_limits"].get("cpu_quota_and_period_us", "not told")
+        if told != f"{quota_us} {cgroup.CPU_PERIOD_US}":
+            wanted_cpu = f"{quota_us} {cgroup.CPU_PERIOD_US}"
+            found.append(f"control group limit cpu_quota_and_period_us is {told}; wanted {wanted_cpu}")
     return found
 
 

@@ -20,7 +20,6 @@ from appliance.isolation_policy import (
     driver_of,
     evaluation_driver_of,
     load_isolation_policy,
-    may_share_gpu,
     parse_isolation_policy,
 )
 from attestation.digest import sha256_hex
@@ -97,11 +96,10 @@ def test_the_compliance_guide_says_what_the_shipped_rules_say() -> None:
     guide = (POLICIES.parent / "docs" / "compliance.md").read_text()
     for requirement in POLICY.requirements.values():
         (line,) = [row for row in guide.splitlines() if row.startswith(f"| `{requirement.classification}`")]
-        _, least, single_processes, read_back, shared = (cell.strip() for cell in line.strip("|").split("|"))
+        _, least, single_processes, read_back = (cell.strip() for cell in line.strip("|").split("|"))
         assert least.startswith(f"tier {requirement.demand.min_tier}, ")
         assert single_processes.startswith("no") == bool(requirement.demand.forbidden_unenforced)
         assert read_back == ("yes" if requirement.demand.needs_measured_filter else "no")
-        assert shared == ("yes" if requirement.may_share_gpu else "no")
 
 
 # The choice.
@@ -157,12 +155,6 @@ def test_a_demand_that_was_changed_is_not_read_as_none(kept: str) -> None:
     walls = replace(chosen(Classification.RESTRICTED), demand=kept)
     with pytest.raises(PolicyError, match="run run-1"):
         demand_of(run_with(walls))
-
-
-def test_gpus_are_shared_for_public_data_only() -> None:
-    may = {c: may_share_gpu(run_with(chosen(c)).order, POLICY) for c in Classification}
-    assert may == {"public": True, "internal": False, "confidential": False, "restricted": False}
-    assert not may_share_gpu(run_with(None).order, POLICY)
 
 
 # Placement.
@@ -245,7 +237,6 @@ def _with_drivers(change: dict[str, Any]) -> bytes:
         (changed("classification", ["public"], of=Classification.PUBLIC), "is no classification"),
         (changed("min_tier", 4, of=Classification.RESTRICTED), "restricted: .*min_tier is 4"),
         (changed("min_tier", None, of=Classification.RESTRICTED), "a classification has"),
-        (changed("may_share_gpu", 1, of=Classification.PUBLIC), "may_share_gpu; wanted true or false"),
         (changed("reason", 1, of=Classification.PUBLIC), "public: reason"),
         (changed("min_tier", 2, of=Classification.PUBLIC), "internal asks for less than public: min_tier"),
         (
@@ -255,10 +246,6 @@ def _with_drivers(change: dict[str, Any]) -> bytes:
         (
             changed("needs_measured_filter", True, of=Classification.PUBLIC),
             "internal asks for less than public: needs_measured_filter",
-        ),
-        (
-            changed("may_share_gpu", True, of=Classification.RESTRICTED),
-            "restricted asks for less than confidential: may_share_gpu",
         ),
     ],
     ids=lambda value: "file" if isinstance(value, bytes) else value,

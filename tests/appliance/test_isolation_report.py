@@ -133,7 +133,7 @@ def test_the_host_is_told_with_what_it_does_not_show() -> None:
         "1",
     )
     assert told["image"] == "none: the appliance's own environment"
-    assert (told["GPU driver"], told["usage"]) == ("not told", "cpu_ms 7")
+    assert (told["GPUs"], told["usage"]) == ("none granted", "cpu_ms 7")
     assert {row.value for row in guest_of({}).host} == {"not told"}
     assert "sha" in {row.name: row.value for row in guest_of(facts_with("image", "sha")).host}["image"]
 

@@ -14,7 +14,7 @@ from appliance.run_facts import facts_of
 from appliance.store import champions
 from appliance.store.engine import reading
 from attestation.claims import Kind
-from runner.isolation_demand import Demand, encode_demand
+from runner.isolation_demand import TIERS, Demand, encode_demand
 from runner.spec import Gpu, Image, SandboxSpec, encode_spec, parse_spec
 from tests.appliance.pinned import DOCKERFILE, make_image, pin_for, pin_images
 from tests.appliance.test_pipeline import bring_to
@@ -60,7 +60,7 @@ def behind(world: World, walls: ChosenWalls) -> None:
     tiers = {"bubblewrap": 1, "oci": 2, "gvisor": 3}
     for job, driver in ((RUN_ID, walls.driver), (f"{RUN_ID}-evaluate", walls.evaluation_driver)):
         change_order(world, lambda spec, driver=driver: replace(spec, driver=driver), job=job)
-        change_measurement(world, job=job, driver=driver, tier=tiers[driver])
+        change_measurement(world, job=job, driver=driver, tier=TIERS[driver])
 
 
 def test_walls_as_ordered_are_claimed_and_verify(world: World) -> None:

@@ -259,3 +259,12 @@ def test_a_connection_that_was_not_tried_is_a_violation() -> None:
     found = inside_violations(inside, tried=("/cache",))
     missing = [address for address in ADDRESSES if address != "192.0.2.1"]
     assert found == tuple(f"no connection to {address} was tried from inside" for address in missing)
+
+
+@pytest.mark.parametrize("told", ["max 100000", "400000 100000", None])
+def test_a_processor_quota_of_version_two_that_is_not_as_asked_is_a_violation(told: str | None) -> None:
+    limits = {"memory_bytes": LIMITS.memory_bytes, "pids": LIMITS.pids, "cpu_quota_and_period_us": told}
+    measured = {**good(), "cgroup": "v2", "cgroup_limits": limits}
+    assert any("cpu_quota_and_period_us is" in found for found in violations(measured))
+    measured["cgroup_limits"] = {**limits, "cpu_quota_and_period_us": "200000 100000"}
+    assert violations(measured) == ()
