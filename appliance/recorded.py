@@ -150,13 +150,16 @@ def check_walls(run: Run, record: Record, *, train: Mapping[str, Any], evaluate:
     To be called after `check_record`, which holds the order against the log. Raises EvidenceError naming the
     first difference: files of a job can be changed by whoever reaches the disk, before it starts or later.
     """
-    granted = set(str(_event(run, record, EventKind.RUN_PLACED).detail.get("gpus", "")).split())
-    for guest, driver, measured in (
-        ("the champion", driver_of(run), train),
-        ("the evaluation", evaluation_driver_of(run), evaluate),
+    placed = _event(run, record, EventKind.RUN_PLACED).detail
+    granted = set(str(placed.get("gpus", "")).split())
+    for guest, name, driver, measured in (
+        ("the champion", "driver", driver_of(run), train),
+        ("the evaluation", "evaluation_driver", evaluation_driver_of(run), evaluate),
     ):
         if measured.get("driver") != driver:
-            _other_walls(run, guest, f"found {measured.get('driver')}, ordered {driver}")
+            _other_walls(run, guest, f"found {shown(measured.get('driver'))}, ordered {driver}")
+        if (as_placed := placed.get(name, driver)) != driver:  # runs placed earlier do not say
+            _other_walls(run, guest, f"ordered {driver}, placed with {as_placed}")
         if strange := sorted(set(map(shown, listed(measured.get("gpus")))) - granted):
             _other_walls(
                 run, guest, f"found GPU {strange[0]}, granted {', '.join(sorted(granted)) or 'none'}"

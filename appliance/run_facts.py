@@ -17,7 +17,7 @@ from appliance.jobs import EVALUATOR_TARGET, job_ids
 from appliance.judging import judge
 from appliance.pinned_images import verified_pins
 from appliance.ports import Ports
-from appliance.recorded import check_record, check_walls, read_record, recorded_text
+from appliance.recorded import Record, check_record, check_walls, read_record, recorded_text
 from appliance.store import artifacts, champions
 from appliance.store.champions import ChampionRow
 from attestation.digest import sha256_hex
@@ -43,9 +43,7 @@ def facts_of(run: Run, ports: Ports) -> RunFacts | None:
         champion = champions.get(connection, order.champion)
         base = artifacts.get(connection, order.base_model)
     if admitted is None:
-        raise AdmissionError(
-            f"champion sha256:{order.champion} was not admitted when run {run.id} was ordered"
-        )
+        raise AdmissionError(f"champion {champion.name} was not admitted when run {run.id} was ordered")
     train, evaluate = _walls(ports, jobs.train), _walls(ports, jobs.evaluate)
     check_walls(run, record, train=train, evaluate=evaluate)
     stdout = (ports.launcher.job_dir(jobs.train) / "stdout.log").read_bytes()
@@ -55,10 +53,7 @@ def facts_of(run: Run, ports: Ports) -> RunFacts | None:
         base_model_name=base.name,
         model=ports.store.manifest(run.model),
         dataset=ports.store.manifest(order.dataset),
-        runtime=RuntimeFacts(
-            python=recorded_text(run, record, EventKind.RUN_PLACED, "python"),
-            packages_sha256=recorded_text(run, record, EventKind.RUN_PLACED, "packages"),
-        ),
+        runtime=_runtime(run, record),
         image=_image(train.get("image"), champion, trust=trust),
         limits=launched(ports, jobs.train).limits,
         exit=_exit(ports, jobs.train),
@@ -82,6 +77,13 @@ def evaluator_sha256(run: Run, ports: Ports) -> str:
     mounts = launched(ports, job_ids(run).evaluate).mounts
     source = next(mount.source for mount in mounts if mount.target == EVALUATOR_TARGET)
     return sha256_hex(Path(source).read_bytes())
+
+
+def _runtime(run: Run, record: Record) -> RuntimeFacts:
+    return RuntimeFacts(
+        python=recorded_text(run, record, EventKind.RUN_PLACED, "python"),
+        packages_sha256=recorded_text(run, record, EventKind.RUN_PLACED, "packages"),
+    )
 
 
 def _exit(ports: Ports, job_id: str) -> Exit:

@@ -1,12 +1,16 @@
 """Whoever writes to the database cannot make the appliance start or claim what the log contradicts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
 from appliance.adoption import hold, release_hold, revoke
-from appliance.domain import RunState
+from appliance.domain import ChosenWalls, Classification, RunState
+from appliance.errors import EvidenceError
+from appliance.isolation_policy import Defaults, choose_walls, load_isolation_policy
+from appliance.recorded import check_walls, read_record
 from appliance.store import champions, decisions
 from appliance.store.champions import ChampionRow
 from appliance.store.decisions import ChampionDecision, DecisionKind
@@ -49,6 +53,65 @@ def test_changed_order_is_not_started(
     assert run.state is RunState.FAILED
     assert told in (run.reason or "")
     assert world.launcher.poll(run.id) is None
+
+
+def with_walls(world: World) -> ChosenWalls:
+    """What internal data gets where podman is the default."""
+    policy = load_isolation_policy(world.appliance.settings.policies_dir)
+    return choose_walls(policy, Classification.INTERNAL, asked=None, defaults=Defaults(driver="oci"))
+
+
+@pytest.mark.parametrize("state", [RunState.PLACED, RunState.EVALUATED])
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE run_walls SET driver = 'bubblewrap'", "driver is bubblewrap, the log says oci"),
+        ("UPDATE run_walls SET evaluation_driver = 'bubblewrap'", "evaluation_driver is bubblewrap"),
+        ("UPDATE run_walls SET demand = '{}'", "isolation_demand is {}"),
+        ("UPDATE run_walls SET classification = 'public'", "classification is public, the log says internal"),
+        ("DELETE FROM run_walls", "classification is None, the log says internal"),
+    ],
+    ids=["driver", "evaluation", "demand", "classification", "all"],
+)
+def test_a_run_whose_walls_were_changed_is_neither_started_nor_signed(
+    world: World, tamper: Tamper, state: RunState, statement: str, told: str
+) -> None:
+    world.submit(walls=with_walls(world))
+    for _ in range(20):
+        if world.run().state is not state:
+            world.advance()
+    tamper(statement)
+    run = world.settle()
+    assert run.state is RunState.FAILED
+    assert told in (run.reason or "")
+    assert "claim:signed" not in world.kinds()
+
+
+@pytest.mark.parametrize(
+    ("placed", "told"),
+    [
+        (
+            {"driver": "bubblewrap"},
+            "the champion had other walls than ordered: ordered oci, placed with bubblewrap",
+        ),
+        ({"evaluation_driver": "gvisor"}, "the evaluation had other walls .* placed with gvisor"),
+        ({"gpus": "GPU-1 GPU-2"}, "found GPU GPU-3, granted GPU-1, GPU-2"),
+    ],
+    ids=["driver", "evaluation", "gpus"],
+)
+def test_walls_are_those_with_which_the_run_was_placed(
+    world: World, placed: dict[str, str], told: str
+) -> None:
+    run = world.submit(walls=with_walls(world))
+    world.advance()
+    record = read_record(world.run(), world.ports)
+    assert record is not None
+    event = record[EventKind.RUN_PLACED]
+    told_otherwise = {**record, EventKind.RUN_PLACED: replace(event, detail={**event.detail, **placed})}
+    measured = {"driver": "oci", "tier": 2, "gpus": ["GPU-3"] if "gpus" in placed else []}
+    with pytest.raises(EvidenceError, match=told):
+        check_walls(run, told_otherwise, train=measured, evaluate=measured)
+    check_walls(run, record, train={**measured, "gpus": []}, evaluate={**measured, "gpus": []})
 
 
 @pytest.mark.parametrize(

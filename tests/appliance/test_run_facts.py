@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from appliance.domain import ChosenWalls, Classification, RunState
+from appliance.domain import Classification, RunState
 from appliance.image_keeping import import_image
+from appliance.isolation_policy import Defaults, choose_walls, load_isolation_policy
 from appliance.run_facts import facts_of
 from appliance.store import champions
 from appliance.store.engine import reading
 from attestation.claims import Kind
-from runner.isolation_demand import TIERS, Demand, encode_demand
 from runner.spec import Gpu, Image, SandboxSpec, encode_spec, parse_spec
 from tests.appliance.pinned import DOCKERFILE, make_image, pin_for, pin_images
 from tests.appliance.test_pipeline import bring_to
@@ -42,29 +42,18 @@ def refused(world: World) -> str:
     return run.reason or ""
 
 
-def chosen(driver: str = "oci", evaluation_driver: str = "oci", **demand: Any) -> ChosenWalls:
-    return ChosenWalls(
-        classification=Classification.INTERNAL,
-        driver=driver,
-        evaluation_driver=evaluation_driver,
-        demand=encode_demand(Demand(**{"min_tier": 1, **demand})).decode(),
-        policy_sha256="5" * 64,
-    )
-
-
-def behind(world: World, walls: ChosenWalls) -> None:
-    """Bring a run that was ordered with `walls` to where its claims would be signed, each job as chosen."""
-    world.submit(walls=walls)
-    while world.run().state is not RunState.EVALUATED:
-        world.advance()
-    tiers = {"bubblewrap": 1, "oci": 2, "gvisor": 3}
-    for job, driver in ((RUN_ID, walls.driver), (f"{RUN_ID}-evaluate", walls.evaluation_driver)):
-        change_order(world, lambda spec, driver=driver: replace(spec, driver=driver), job=job)
-        change_measurement(world, job=job, driver=driver, tier=TIERS[driver])
+def ordered(world: World, classification: Classification = Classification.INTERNAL, **defaults: str) -> None:
+    """Bring a run over data of that classification to where its claims would be signed."""
+    policy = load_isolation_policy(world.appliance.settings.policies_dir)
+    world.submit(walls=choose_walls(policy, classification, asked=None, defaults=Defaults(**defaults)))
+    for _ in range(20):
+        if world.run().state is not RunState.EVALUATED:
+            world.advance()
+    assert world.run().state is RunState.EVALUATED, world.run().reason
 
 
 def test_walls_as_ordered_are_claimed_and_verify(world: World) -> None:
-    behind(world, chosen(evaluation_driver="gvisor", min_tier=2))
+    ordered(world, driver="oci", evaluation_driver="gvisor")
     assert world.settle().state is RunState.LOGGED
     claims = world.verify().claims
     assert claims.one(Kind.ISOLATION_TRAIN).predicate["measured"]["driver"] == "oci"
@@ -80,7 +69,7 @@ def test_walls_as_ordered_are_claimed_and_verify(world: World) -> None:
 )
 def test_a_job_that_was_changed_on_disk_to_another_driver_is_found(world: World, job: str, told: str) -> None:
     """The agent obeys the file: it measures walls of the other driver, and finds nothing wrong with them."""
-    behind(world, chosen())
+    ordered(world, driver="oci")
     change_order(world, lambda spec: replace(spec, driver="bubblewrap"), job=job)
     change_measurement(world, job=job, driver="bubblewrap", tier=1)
     assert told in refused(world)
@@ -94,26 +83,24 @@ def test_an_old_order_without_chosen_walls_had_the_first_driver(world: World) ->
 
 
 @pytest.mark.parametrize(
-    ("demand", "facts", "told"),
+    ("classification", "facts", "told"),
     [
-        ({"min_tier": 3}, {}, "the walls are oci, tier 2; wanted tier 3 or higher"),
+        (Classification.CONFIDENTIAL, {"unenforced": ["pids: per user id only"]}, "must not be: pids"),
         (
-            {"forbidden_unenforced": ("pids",)},
-            {"unenforced": ["pids: per user id only"]},
-            "must not be: pids",
-        ),
-        (
-            {"needs_measured_filter": True},
+            Classification.RESTRICTED,
             {"seccomp": {"sha256_is": "claimed"}},
             "system-call filter is claimed; wanted it measured",
         ),
+        (Classification.RESTRICTED, {"tier": 1}, "the walls are gvisor and call themselves tier 1; it is 3"),
     ],
 )
+@pytest.mark.parametrize("job", [RUN_ID, f"{RUN_ID}-evaluate"])
 def test_walls_below_the_logged_demand_are_found_even_if_the_job_asked_for_less(
-    world: World, demand: dict[str, Any], facts: dict[str, Any], told: str
+    world: World, job: str, classification: Classification, facts: dict[str, Any], told: str
 ) -> None:
-    behind(world, chosen(**demand))
-    change_measurement(world, **facts)
+    ordered(world, classification)
+    change_order(world, lambda spec: replace(spec, demand=None), job=job)
+    change_measurement(world, job=job, **facts)
     assert told in refused(world)
 
 

@@ -58,4 +58,7 @@ def test_asks_for_nothing_that_is_there(bare: Path) -> None:
 
 def test_refuses_an_option_that_it_does_not_know(bare: Path) -> None:
     done = check(bare, "--everything")
-    assert (done.returncode, done.stderr) == (2, "usage: system-packages [--check] [--images] [--sandboxes]\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "usage: system-packages [--check] [--images] [--sandboxes]\n",
+    )
