@@ -19,11 +19,13 @@ def with_grant(
     held: Reservation | None,
     *,
     read: Callable[[], GpuInventory],
+    is_start: bool = True,
     find: Callable[[str | None], DriverLibraries] = find_libraries,
 ) -> SandboxSpec:
     """`spec` with what its run has for itself; unchanged for a run that an older Assay placed.
 
-    `read` reads the GPUs anew; it is asked only where some were granted.
+    `read` reads the GPUs anew; it is asked only where some were granted. Only at the start nobody else may compute
+    on them: later it is the run itself.
     Raises LauncherError while a granted GPU is not there or somebody else computes on it: the operator must
     act, and the start is tried again.
     """
@@ -33,7 +35,7 @@ def with_grant(
     if not held.gpus:
         return replace(spec, limits=limits)
     inventory = read()
-    granted = replace(spec, limits=limits, gpus=_exclusive_gpus(held.gpus, inventory))
+    granted = replace(spec, limits=limits, gpus=_granted_gpus(held.gpus, inventory, is_start=is_start))
     return granted if spec.image is None else _with_libraries(granted, find(inventory.driver))
 
 
@@ -62,12 +64,12 @@ def limits_within(limits: Limits, held: Reservation) -> Limits:
     )
 
 
-def _exclusive_gpus(uuids: tuple[str, ...], inventory: GpuInventory) -> tuple[Gpu, ...]:
+def _granted_gpus(uuids: tuple[str, ...], inventory: GpuInventory, *, is_start: bool) -> tuple[Gpu, ...]:
     try:
         gpus = tuple(gpu_of(uuid, inventory) for uuid in uuids)
     except InventoryError as error:
         raise LauncherError(f"a granted GPU cannot be used: {error}") from error
-    for gpu in gpus:
+    for gpu in gpus if is_start else ():
         if not (found := exclusive(gpu, inventory)).holds:
             raise LauncherError(f"{gpu.uuid} was granted and is not free: {found.detail}")
     return gpus

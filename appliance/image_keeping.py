@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from appliance.adoption import ChampionState, status_of
 from appliance.assembly import Appliance
 from appliance.champion_archive import pin_of
 from appliance.errors import AdmissionError, ArtifactError
-from appliance.home import checked_name
+from appliance.home import Home, checked_name
 from appliance.image_store import ImageStore, Kept
 from appliance.pinned_images import said_pins
 from appliance.store import champions, defaults, runs
@@ -123,7 +123,19 @@ def collect_images(appliance: Appliance, *, actor: str, keep_days: int = KEEP_DA
     )
 
 
-def verify_kept(appliance: Appliance, manifest_sha256: str) -> UnpackedImage:
+class Keeper(Protocol):
+    """Whose images they are: an appliance, or what its worker has of it."""
+
+    @property
+    def home(self) -> Home:
+        """Where they lie."""
+
+    @property
+    def engine(self) -> Engine:
+        """Whose log names them."""
+
+
+def verify_kept(appliance: Keeper, manifest_sha256: str) -> UnpackedImage:
     """Read the whole image again, and hold it against the log. Raises ArtifactError, NotFoundError."""
     image = ImageStore(appliance.home).verify(manifest_sha256)
     with reading(appliance.engine) as connection:

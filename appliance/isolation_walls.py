@@ -182,6 +182,7 @@ def _files(facts: Facts) -> Wall:
         *(_mount_row(m) for m in table if not _is_of_kernel(m)),
         Row(name="of the kernel", value=shown([m["target"] for m in table if _is_of_kernel(m)] or None)),
         Row(name="writes tried from inside", value=shown(tries)),
+        Row(name="why they were refused", value=shown(fact(facts, "inside", "write_reasons"))),
     )
     return Wall(
         section=Section.FILES, name="Only what it was given", state=state, sentence=sentence, rows=rows

@@ -1,5 +1,6 @@
 """The verdict on a run's model, the same whenever it is asked: what is claimed later is what was decided."""
 
+import hashlib
 from pathlib import Path
 
 from appliance.domain import Run
@@ -41,10 +42,26 @@ def base_name(base: Artifact, ports: Ports) -> str:
     return real_base_name(base.name, named_by=named_by)
 
 
-def list_of_harvest(run: Run, ports: Ports) -> Harvest:
-    """What was taken out of the sandbox, as the process that took it wrote it down. Raises HarvestError."""
+def log_sha256(run: Run, ports: Ports) -> str:
+    """The digest of the champion's log."""
+    with (ports.launcher.job_dir(job_ids(run).train) / "stdout.log").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_taken(name: str, sha256: str, harvest: Harvest) -> None:
+    """Raise HarvestError unless the file `name` with this digest is what was taken out of the sandbox."""
+    taken = next((file.sha256 for file in harvest.files if file.path == name), None)
+    if taken != sha256:
+        raise HarvestError(
+            f"{name} changed after it was taken out of the sandbox: found sha256:{sha256}, taken was"
+            f" {f'sha256:{taken}' if taken else 'no such file'}"
+        )
+
+
+def list_of_harvest(job_id: str, ports: Ports) -> Harvest:
+    """What was taken out of the job's sandbox, as the process that took it wrote it down. Raises HarvestError."""
     try:
-        data = (ports.launcher.job_dir(job_ids(run).train) / "harvest.json").read_bytes()
+        data = (ports.launcher.job_dir(job_id) / "harvest.json").read_bytes()
     except OSError as error:
         raise HarvestError(f"the list of what was taken out of the sandbox is missing: {error}") from error
     return parse_harvest(data)

@@ -28,11 +28,11 @@ from appliance.errors import (
 from appliance.evaluation import encode_metrics, read_metrics
 from appliance.evidence import EvidenceInputs, write_evidence
 from appliance.finalise import check_harvested, finalise
-from appliance.grants import with_grant
-from appliance.image_store import ImageStore
+from appliance.image_keeping import verify_kept
 from appliance.isolation_policy import check_placement, driver_of, evaluation_driver_of
-from appliance.jobs import evaluation_spec, job_ids, training_launch
-from appliance.judging import base_name, judge, list_of_harvest, task_of
+from appliance.job_orders import check_evaluation_order, check_training_order, training_order
+from appliance.jobs import evaluation_spec, job_ids
+from appliance.judging import base_name, check_taken, judge, list_of_harvest, log_sha256, task_of
 from appliance.nodes import Shortage, find_place, place_detail
 from appliance.permission import check_permission
 from appliance.ports import Ports
@@ -127,7 +127,7 @@ def watch(run: Run, ports: Ports) -> Move | None:
         return None
     if facts.phase is JobPhase.PREPARING:
         return None
-    return Move(to=RunState.RUNNING)
+    return Move(to=RunState.RUNNING, detail={"order": check_training_order(run, ports)})
 
 
 def harvest(run: Run, ports: Ports) -> Move | None:
@@ -149,10 +149,15 @@ def harvest(run: Run, ports: Ports) -> Move | None:
             broken = "; ".join(f"{r.rule}: {r.detail}" for r in report.rules if not r.holds)
             return _failed(f"training verdict {report.verdict.value}: {broken}", verdict=report.verdict.value)
         manifest = ports.store.put(model)
-        check_harvested(final, stored=manifest, output_leaf=leaf, harvest=list_of_harvest(run, ports))
+        taken = list_of_harvest(job_ids(run).train, ports)
+        check_harvested(final, stored=manifest, output_leaf=leaf, harvest=taken)
     return Move(
         to=RunState.HARVESTED,
-        detail={"model": manifest.root_sha256, "verdict": report.verdict.value},
+        detail={
+            "model": manifest.root_sha256,
+            "verdict": report.verdict.value,
+            "log": log_sha256(run, ports),
+        },
         fields={"model": manifest.root_sha256, "verdict": report.verdict.value},
     )
 
@@ -173,9 +178,14 @@ def evaluate(run: Run, ports: Ports) -> Move | None:
         rows = int(artifacts.get(connection, run.order.dataset).facts["held_out_rows"])
     losses = _harvested(ports, job_ids(run).evaluate, facts.exit) / "losses.json"
     metrics, _ = read_metrics(losses, held_out_rows=rows)
+    check_taken("losses.json", metrics.losses_sha256, list_of_harvest(job_ids(run).evaluate, ports))
     return Move(
         to=RunState.EVALUATED,
-        detail={"losses": metrics.losses_sha256, "evaluator": evaluator_sha256(run, ports)},
+        detail={
+            "losses": metrics.losses_sha256,
+            "evaluator": evaluator_sha256(run, ports),
+            "order": check_evaluation_order(run, ports),
+        },
         fields={"metrics": encode_metrics(metrics)},
     )
 
@@ -283,14 +293,10 @@ def _start(run: Run, ports: Ports) -> None:
         return
     check_record(run, record)
     _verify_stored(run, ports)
-    with ports.engine.connect() as connection:
-        champion = champions.get(connection, run.order.champion)
-        base = artifacts.get(connection, run.order.base_model)
-        held = reservations.held_by(connection, run.id)
-    spec = training_launch(run, champion=champion, base=base, ports=ports).spec
+    spec = training_order(run, ports, is_start=True)
     if spec.image is not None:
-        ImageStore(ports.home).verify(spec.image.manifest_sha256)
-    ports.launcher.submit(with_grant(spec, held, read=ports.capacity.node.gpus))
+        verify_kept(ports, spec.image.manifest_sha256)
+    ports.launcher.submit(spec)
 
 
 def _verify_stored(run: Run, ports: Ports) -> None:

@@ -13,6 +13,7 @@ from appliance.attest import RunFacts, RunImage, RuntimeFacts, walls_with_end
 from appliance.domain import Run
 from appliance.errors import AdmissionError, EvidenceError
 from appliance.evaluation import parse_metrics
+from appliance.job_orders import order_sha256
 from appliance.jobs import EVALUATOR_TARGET, job_ids
 from appliance.judging import judge
 from appliance.pinned_images import verified_pins
@@ -46,7 +47,17 @@ def facts_of(run: Run, ports: Ports) -> RunFacts | None:
         raise AdmissionError(f"champion {champion.name} was not admitted when run {run.id} was ordered")
     train, evaluate = _walls(ports, jobs.train), _walls(ports, jobs.evaluate)
     check_walls(run, record, train=train, evaluate=evaluate)
+    image = _image(train.get("image"), champion, trust=trust)
+    for job_id, kind, walls in (
+        (jobs.train, EventKind.RUN_STARTED, train),
+        (jobs.evaluate, EventKind.RUN_EVALUATED, evaluate),
+    ):
+        _check_order(job_id, recorded_text(run, record, kind, "order"), walls, ports)
     stdout = (ports.launcher.job_dir(jobs.train) / "stdout.log").read_bytes()
+    if (logged := recorded_text(run, record, EventKind.RUN_HARVESTED, "log")) != sha256_hex(stdout):
+        raise EvidenceError(
+            f"the log of {jobs.train} changed: found sha256:{sha256_hex(stdout)}, logged was sha256:{logged}"
+        )
     return RunFacts(
         run=run,
         champion=admitted,
@@ -54,7 +65,7 @@ def facts_of(run: Run, ports: Ports) -> RunFacts | None:
         model=ports.store.manifest(run.model),
         dataset=ports.store.manifest(order.dataset),
         runtime=_runtime(run, record),
-        image=_image(train.get("image"), champion, trust=trust),
+        image=image,
         limits=launched(ports, jobs.train).limits,
         exit=_exit(ports, jobs.train),
         log_sha256=sha256_hex(stdout),
@@ -65,6 +76,16 @@ def facts_of(run: Run, ports: Ports) -> RunFacts | None:
         metrics=parse_metrics(run.metrics),
         evaluator_sha256=recorded_text(run, record, EventKind.RUN_EVALUATED, "evaluator"),
     )
+
+
+def _check_order(job_id: str, logged: str, walls: Mapping[str, Any], ports: Ports) -> None:
+    """The order in the log is the one in the job's folder, and the one that its agent says it carried out."""
+    for what, found in (
+        ("its order is", order_sha256(job_id, ports)),
+        ("its agent carried out", walls.get("order_sha256")),
+    ):
+        if found != logged:
+            raise EvidenceError(f"job {job_id}: {what} sha256:{found}, logged was sha256:{logged}")
 
 
 def launched(ports: Ports, job_id: str) -> SandboxSpec:

@@ -1,13 +1,14 @@
 """What a launcher starts on a node: `python -m runner.agent JOB_DIR` runs one job to its end.
 
-    job.json ─► agent.lock, agent.json ─► isolation.json, phase ─► harvest/, harvest.json ─► exit.json
+    job.json ─► agent.lock, agent.json ─► isolation.json, phase ─► harvest/, harvest.json ─► exit.json ─► losses.json
 
 Every file is written beside and renamed. `agent.lock` is held as long as the agent or its sandbox lives.
 With `--lost` it does not run the job but settles one whose agent is dead.
 
 What is covered: a job is started at most once, whatever is started twice or killed; leftovers of dead agents
 are swept at each start.
-What is not covered: an agent that is killed loses its job; training is not idempotent and is never repeated.
+What is not covered: an agent that is killed loses its job; training is not idempotent and is never repeated. One that
+is killed after the end was told leaves no losses.json, which nobody needs.
 """
 
 import fcntl
@@ -23,8 +24,8 @@ from pathlib import Path
 from runner.errors import RunnerError
 from runner.linux import start_time
 from runner.log_kept import assemble
-from runner.loss_files import find_losses
-from runner.losses import write_losses
+from runner.loss_child import losses_of
+from runner.losses import Losses, write_losses
 from runner.sandbox import cgroup
 from runner.sandbox.drivers import sandbox_of as driver_of
 from runner.sandbox.port import Isolation, Sandbox
@@ -52,10 +53,15 @@ def main() -> int:
     return 0
 
 
-def run_job(job_dir: Path, *, sandbox_of: Callable[[str], Sandbox]) -> None:
+def run_job(
+    job_dir: Path,
+    *,
+    sandbox_of: Callable[[str], Sandbox],
+    losses_of: Callable[[Path], Losses | None] = losses_of,
+) -> None:
     """Run the job in `job_dir` unless it was ever started; its end is in `exit.json`.
 
-    `sandbox_of` gives the driver that the order names.
+    `sandbox_of` gives the driver that the order names, `losses_of` the curve in a harvest.
     """
     lock = _lock(job_dir, give_up=("agent.json", "exit.json"))
     if lock is None:
@@ -64,10 +70,9 @@ def run_job(job_dir: Path, *, sandbox_of: Callable[[str], Sandbox]) -> None:
     write_durably(job_dir / "agent.json", json.dumps(own).encode())
     cgroup.sweep(cgroup.host_folders())
     ended = _run(job_dir, sandbox_of)
-    # Files of the guest are read after its end, and before the end is told: who sees it finds all.
-    if (job_dir / "harvest").is_dir() and (found := find_losses(job_dir / "harvest")) is not None:
-        write_losses(job_dir, found)
     write_durably(job_dir / "exit.json", encode_exit(ended))
+    # The end is told before the guest's files are looked into: they may be made to take long.
+    _keep_losses(job_dir, losses_of)
     os.close(lock)
 
 
@@ -88,6 +93,17 @@ def settle_lost(job_dir: Path) -> None:
     left = _remnants_of_dead(job_dir)
     write_durably(job_dir / "exit.json", encode_exit(replace(ended, remnants=left)))
     os.close(lock)
+
+
+def _keep_losses(job_dir: Path, losses_of: Callable[[Path], Losses | None]) -> None:
+    if not (job_dir / "harvest").is_dir():
+        return
+    try:
+        found = losses_of(job_dir / "harvest")
+        if found is not None:
+            write_losses(job_dir, found)
+    except (RunnerError, OSError) as error:  # the folder may be gone: the end is told
+        sys.stderr.write(f"no loss curve was kept: {error}\n")
 
 
 def _remnants_of_dead(job_dir: Path) -> tuple[str, ...]:

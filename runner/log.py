@@ -25,8 +25,10 @@ PIPE_BYTES: Final = 1 << 20  # Linux: the most that an ordinary user may ask for
 MAX_LINE_BYTES: Final = 16 << 10
 MAX_PENDING_BYTES: Final = 4 << 20
 FLUSH_NS: Final = 500_000_000
+LOOK_BYTES: Final = 32 << 10  # between two looks at the clock
 STATE_NS: Final = 1_000_000_000  # a line that is overwritten is kept once a second
 BUDGET_NS: Final = 100_000_000  # for looking at lines in one call: the caller has deadlines to keep
+FINISH_NS: Final = 2_000_000_000  # for all that is left at the end
 
 _TIME: Final = re.compile(rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", re.MULTILINE)
 
@@ -92,13 +94,20 @@ class GuestLog:
         self._look(now_ns)
 
     def finish(self) -> None:
-        """Take the rest after every writer is dead, put the log together, and flush."""
-        while self.is_open:
+        """Take the rest after every writer is dead, put the log together, and flush.
+
+        What there is no time to look at is counted; the very end is looked at in any case.
+        """
+        deadline_ns = time.monotonic_ns() + FINISH_NS
+        while self.is_open and time.monotonic_ns() < deadline_ns:  # a writer that outlived SIGKILL has no end
             before = self.total_bytes
             self.drain()
             if self.total_bytes == before:
                 break
-        self._look_at_all(self.now_ns(), budget_ns=None)
+        self._look_at_all(budget_ns=deadline_ns - time.monotonic_ns())
+        if self._pending:
+            self._skip_to_end()
+            self._look_at_all(budget_ns=BUDGET_NS)
         self._keep(self._cutter.end(), self.now_ns())
         try:
             self._kept.close()
@@ -115,33 +124,44 @@ class GuestLog:
         }
 
     def _skip_oldest(self) -> None:
-        """Let the oldest of what waits go, unseen. Nothing waits for the head: that is looked at as it comes."""
+        """Let the oldest of what waits go, unseen; the head ends there."""
         while self._pending_bytes > self._max_pending_bytes:
-            _, chunk = self._pending.popleft()
-            self._pending_bytes -= len(chunk)
-            self._skipped_bytes += len(chunk)
-            self._skipped_lines += chunk.count(b"\n")
+            self._skip(self._pending.popleft()[1])
+
+    def _skip_to_end(self) -> None:
+        """Let all that waits go, unseen, but for its last LOOK_BYTES."""
+        read_ns, last = self._pending.pop()
+        while self._pending:
+            self._skip(self._pending.popleft()[1])
+        self._skip(last[:-LOOK_BYTES])
+        self._pending.append((read_ns, last[-LOOK_BYTES:]))
+
+    def _skip(self, chunk: bytes) -> None:
+        self._pending_bytes -= len(chunk)
+        self._skipped_bytes += len(chunk)
+        self._skipped_lines += chunk.count(b"\n")
 
     def _look(self, now_ns: int) -> None:
-        if self._kept.is_head_open:
-            self._look_at_all(now_ns, budget_ns=None)
-            self._flushed_ns = now_ns
-        elif abs(now_ns - self._flushed_ns) >= FLUSH_NS:
-            self._look_at_all(now_ns, budget_ns=BUDGET_NS)
+        if self._kept.is_head_open or abs(now_ns - self._flushed_ns) >= FLUSH_NS:
+            self._look_at_all(budget_ns=BUDGET_NS)
             self._flushed_ns = now_ns
 
-    def _look_at_all(self, now_ns: int, *, budget_ns: int | None) -> None:
+    def _look_at_all(self, *, budget_ns: int) -> None:
+        """Look at what waits, and at one piece of it however late it is."""
         if self._skipped_bytes:
             self._close_gap()
         began = time.monotonic_ns()
         while self._pending:
             read_ns, chunk = self._pending.popleft()
-            self._pending_bytes -= len(chunk)
+            piece, rest = chunk[:LOOK_BYTES], chunk[LOOK_BYTES:]
+            self._pending_bytes -= len(piece)
+            if rest:
+                self._pending.appendleft((read_ns, rest))
             is_due = abs(read_ns - self._state_ns) >= STATE_NS
             if is_due:
                 self._state_ns = read_ns
-            self._keep(self._cutter.feed(chunk, is_due=is_due), read_ns)
-            if budget_ns is not None and time.monotonic_ns() - began > budget_ns:
+            self._keep(self._cutter.feed(piece, is_due=is_due), read_ns)
+            if time.monotonic_ns() - began > budget_ns:
                 break
 
     def _close_gap(self) -> None:

@@ -18,6 +18,7 @@ BLOCK_BYTES: Final = 32_768
 MAX_RECORD_BYTES: Final = 1 << 20
 MAX_JSON_BYTES: Final = 64
 MAX_RECORDS: Final = 400_000
+MAX_PARTS: Final = MAX_RECORD_BYTES // BLOCK_BYTES + 3  # whole blocks, and one cut at either end
 
 # Source: wandb, sdk/internal/datastore.py: LevelDB's log format with a header and plain CRC-32.
 _HEADER: Final = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
@@ -69,15 +70,19 @@ def _records(data: bytes) -> Iterator[bytes]:
     if not data.startswith(_HEADER):
         raise CurveError("it does not begin as a W&B run does")
     parts: list[bytes] = []
+    size_bytes = 0
     for kind, part in _parts(data):
         if (kind in {_FULL, _FIRST}) == bool(parts):
             raise CurveError(f"a part of kind {kind} is out of order")
+        if kind in {_MIDDLE, _LAST} and not part:
+            raise CurveError(f"a part of kind {kind} is empty")
         parts.append(part)
-        if sum(map(len, parts)) > MAX_RECORD_BYTES:
-            raise CurveError(f"a record has more than {MAX_RECORD_BYTES} bytes")
+        size_bytes += len(part)
+        if size_bytes > MAX_RECORD_BYTES or len(parts) > MAX_PARTS:
+            raise CurveError(f"a record has more than {MAX_RECORD_BYTES} bytes or {MAX_PARTS} parts")
         if kind in {_FULL, _LAST}:
             yield b"".join(parts)
-            parts = []
+            parts, size_bytes = [], 0
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:

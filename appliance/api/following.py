@@ -20,6 +20,7 @@ from appliance.errors import ApplianceError, BusyError
 
 MAX_FOLLOWERS: Final = 64  # streams in this process
 MAX_FOLLOWERS_EACH: Final = 8  # of one token's name
+KEPT_FOR_NEWCOMERS: Final = 16  # of all: for names that follow nothing yet
 POLL_S: Final = 0.5
 HEARTBEAT_S: Final = 15.0
 # A stream ends by itself now and then: whoever resumes it shows a token that still counts.
@@ -33,7 +34,7 @@ MEDIA_TYPE: Final = "text/event-stream"
 
 @dataclass(slots=True)
 class Followers:
-    """Who follows at present; bounded for all and for each."""
+    """Who follows at present; bounded for all and for each, so that a few cannot shut out the others."""
 
     _count: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
@@ -41,7 +42,8 @@ class Followers:
     def enter(self, name: str) -> None:
         """One more. Raises BusyError."""
         with self._lock:
-            if self._count[name] >= MAX_FOLLOWERS_EACH or self._count.total() >= MAX_FOLLOWERS:
+            room = MAX_FOLLOWERS - (KEPT_FOR_NEWCOMERS if self._count[name] else 0)
+            if self._count[name] >= MAX_FOLLOWERS_EACH or self._count.total() >= room:
                 raise BusyError("as many logs as may be are followed; ask again in a few seconds")
             self._count[name] += 1
 

@@ -1,7 +1,7 @@
 """Lays one layer of an image onto a tree, and holds what it read against the digest that the image names.
 
-What is covered: gzip and plain tar; names that climb, sizes, counts and depths over the limits; whiteouts of
-lower layers, wherever they stand in theirs; devices and pipes are left out and counted. Nothing of a layer
+What is covered: gzip and plain tar; names that climb, sizes, counts and depths over the limits; a disk that runs
+full; whiteouts of lower layers, wherever they stand in theirs; devices and pipes are left out and counted. Nothing of a layer
 counts before its digest was found right: the caller throws the tree away otherwise.
 What is not covered: zstd, which the standard library cannot read.
 
@@ -13,9 +13,10 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,8 @@ from runner.images.tar import CHUNK_BYTES, Entry, Kind, Readable, TarReader
 from runner.images.tree import Parts, Tree
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# Bytes of a layer between two looks at the disk. Of empty folders, which take most for their size, these make 1 GiB.
+_LOOK_BYTES = 32 << 20
 _WHITEOUT, _META, _OPAQUE = b".wh.", b".wh..wh.", b".wh..wh..opq"
 
 
@@ -44,6 +47,7 @@ class UnpackLimits:
     max_bytes: int = 256 << 30
     max_entries: int = 2_000_000
     max_depth: int = 128
+    reserve_bytes: int = 2 << 30  # of its file system that an image leaves to everybody else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,8 @@ def apply_layer(tree: Tree, blob: LayerBlob, *, diff_id: str, limits: UnpackLimi
     where = f"layer sha256:{diff_id}"
     try:
         with _opened(blob) as source:
-            stream = _Measured(source, limit=limits.max_bytes)
+            look = partial(check_room, tree, limits=limits)
+            stream = _Measured(source, limit=limits.max_bytes, look=look)
             entries, skipped = _apply(tree, stream, limits=limits)
             while stream.read(CHUNK_BYTES):
                 pass  # what follows the end of the archive is part of the digest
@@ -73,6 +78,16 @@ def apply_layer(tree: Tree, blob: LayerBlob, *, diff_id: str, limits: UnpackLimi
     if (found := stream.digest.hexdigest()) != diff_id:
         raise ImageError(f"{where}: unpacks to sha256:{found}")
     return Applied(size_bytes=stream.size_bytes, entries=entries, skipped=skipped)
+
+
+def check_room(tree: Tree, *, limits: UnpackLimits, size_bytes: int = 0) -> None:
+    """Refuse to write `size_bytes` more where the reserve would not stay. Raises ImageError."""
+    free = tree.free_bytes()
+    if free < size_bytes + limits.reserve_bytes:
+        raise ImageError(
+            f"its file system has {free} bytes free, wanted at least {size_bytes} for what is still to be written"
+            f" and {limits.reserve_bytes} in reserve"
+        )
 
 
 def parts_of(name: bytes, *, limits: UnpackLimits) -> Parts:
@@ -156,9 +171,10 @@ def _opened(blob: LayerBlob) -> Iterator[Readable]:
 class _Measured:
     """Reads on, hashes and counts what was read."""
 
-    def __init__(self, stream: Readable, *, limit: int) -> None:
-        self._stream = stream
-        self._limit = limit
+    def __init__(self, stream: Readable, *, limit: int, look: Callable[[], None]) -> None:
+        """`look` is called now and then, and raises if it must not go on."""
+        self._stream, self._limit = stream, limit
+        self._look, self._next_look = look, 0
         self.digest = hashlib.sha256()
         self.size_bytes = 0
 
@@ -168,6 +184,9 @@ class _Measured:
         self.size_bytes += len(data)
         if self.size_bytes > self._limit:
             raise ImageError(f"unpacks to more than the {self._limit} bytes that are left for it")
+        if self.size_bytes >= self._next_look:
+            self._look()
+            self._next_look = self.size_bytes + _LOOK_BYTES
         return data
 
 

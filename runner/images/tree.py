@@ -7,7 +7,7 @@ What is not covered: extended attributes, of which none is kept; folders' times;
 
 import os
 import stat
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,9 @@ class Tree:
         # Modes are set at the end: until then everything can be written by us.
         self._modes: dict[bytes, int] = {b"": _IMPLIED_MODE}
         self._layer: set[bytes] = set()
+        # Folders in which nothing of lower layers is left. Nobody lists them again: whiteouts may come by the
+        # million, and so may what this layer brought.
+        self._cleared: set[bytes] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +61,12 @@ class Tree:
     def begin_layer(self) -> None:
         """From now on, what is there already is of lower layers."""
         self._layer.clear()
+        self._cleared.clear()
+
+    def free_bytes(self) -> int:
+        """What the file system has left for programs that are not root's."""
+        facts = os.fstatvfs(self._root)
+        return facts.f_bavail * facts.f_frsize
 
     def folder(self, parts: Parts, attributes: Attributes) -> None:
         """Make a folder; one that is there keeps what is in it."""
@@ -132,7 +141,7 @@ class Tree:
         """Remove what lower layers have there, and below it; what this layer brought stays."""
         try:
             with self._enter(parts[:-1]) as place:
-                self._remove(place, parts[-1], kept=self._layer)
+                self._hide(place, parts[-1])
         except (FileNotFoundError, NotADirectoryError):
             return  # there is nothing to hide
 
@@ -140,8 +149,7 @@ class Tree:
         """Remove what lower layers have in that folder; what this layer brought stays."""
         try:
             with self._enter(parts) as place:
-                for name in os.listdir(place.folder):  # noqa: PTH208  a descriptor
-                    self._remove(place, os.fsencode(name), kept=self._layer)
+                self._hide_below(place)
         except (FileNotFoundError, NotADirectoryError):
             return
 
@@ -213,23 +221,39 @@ class Tree:
             self._layer.add(path)
             path = path.rpartition(b"/")[0]
 
-    def _remove(self, place: _Place, name: bytes, *, kept: Container[bytes] = ()) -> None:
+    def _hide(self, place: _Place, name: bytes) -> None:
+        path = place.below(name)
+        if path not in self._layer:  # then neither is anything below it
+            self._remove(place, name)
+        elif path not in self._cleared and _is_folder(_mode_at(place, name)):
+            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place.folder)
+            try:
+                self._hide_below(_Place(folder=folder, path=path))
+            finally:
+                os.close(folder)
+
+    def _hide_below(self, place: _Place) -> None:
+        if place.path in self._cleared:
+            return
+        for name in os.listdir(place.folder):  # noqa: PTH208  a descriptor
+            self._hide(place, os.fsencode(name))
+        self._cleared.add(place.path)
+
+    def _remove(self, place: _Place, name: bytes) -> None:
         mode, path = _mode_at(place, name), place.below(name)
         if mode is None:
             return
         if not _is_folder(mode):
-            if path not in kept:
-                os.unlink(name, dir_fd=place.folder)
+            os.unlink(name, dir_fd=place.folder)
             return
         folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place.folder)
         try:
             for child in os.listdir(folder):  # noqa: PTH208  a descriptor
-                self._remove(_Place(folder=folder, path=path), os.fsencode(child), kept=kept)
+                self._remove(_Place(folder=folder, path=path), os.fsencode(child))
         finally:
             os.close(folder)
-        if path not in kept:
-            os.rmdir(name, dir_fd=place.folder)
-            del self._modes[path]
+        os.rmdir(name, dir_fd=place.folder)
+        del self._modes[path]
 
 
 def _mode_at(place: _Place, name: bytes) -> int | None:

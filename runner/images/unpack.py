@@ -22,7 +22,7 @@ from typing import Any
 from runner.images.config import MAX_JSON_BYTES, ImageConfig, check_config, parse_config
 from runner.images.errors import ImageError
 from runner.images.in_root import sync_file_system
-from runner.images.layers import LayerBlob, UnpackLimits, apply_layer, parts_of
+from runner.images.layers import LayerBlob, UnpackLimits, apply_layer, check_room, parts_of
 from runner.images.lease import LOCK
 from runner.images.listing import Listing, first_difference, list_tree
 from runner.images.tree import Tree
@@ -142,6 +142,8 @@ def _lay_all(layers: Sequence[LayerBlob], config: ImageConfig, folder: Path, *, 
     """How many entries were left out."""
     skipped, left = 0, limits
     with Tree(folder, keeps_owners=os.geteuid() == 0, max_depth=limits.max_depth) as tree:
+        # No layer is smaller than it is packed, save for some bytes of a compressed empty one.
+        check_room(tree, limits=limits, size_bytes=sum(blob.size_bytes for blob in layers))
         for blob, diff_id in zip(layers, config.diff_ids, strict=True):
             applied = apply_layer(tree, blob, diff_id=diff_id, limits=left)
             skipped += applied.skipped

@@ -39,6 +39,7 @@ class Group:
 
     version: str  # "v1", "v2" or "none"
     folders: Mapping[str, Path] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()  # `major:minor` of those granted beside ALLOWED_DEVICES
 
     def join(self, pid: int) -> None:
         """Move process `pid` into the group."""
@@ -271,7 +272,7 @@ def _create_v1(name: str, limits: Limits, *, parents: Mapping[str, Path], device
     except OSError:
         Group(version="v1", folders=folders).remove()
         return Group(version="none")
-    return Group(version="v1", folders=folders)
+    return Group(version="v1", folders=folders, devices=tuple(devices))
 
 
 def _create_v2(name: str, limits: Limits, *, parent: Path) -> Group:

@@ -21,6 +21,8 @@ from runner.errors import SandboxUnavailableError
 
 TARGET = "/busybox-gate"  # busybox takes a name that starts so for itself, others for an applet
 READY = "gate: ready"
+# Only the first shows that nobody could write there: another's folder is refused to us, but not to its owner.
+REASONS = ("read-only", "permission", "other")
 MAX_REPORT_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 16
 DEADLINE_S = 20.0
@@ -32,9 +34,15 @@ ADDRESSES = ("192.0.2.1", "169.254.169.254", "2001:db8::1")
 _SCRIPT = r"""
 try_writes() {
   for path; do
-    if (: >>"$path/.assay-try") 2>/dev/null; then
-      rm -f "$path/.assay-try"; echo "gate: write $path WRITTEN"
-    else echo "gate: write $path refused"; fi
+    if said=$( (: >>"$path/.assay-try") 2>&1 ); then
+      rm -f "$path/.assay-try"; echo "gate: write $path WRITTEN"; continue
+    fi
+    case $said in
+      *": Read-only file system") why=read-only ;;
+      *": Permission denied") why=permission ;;
+      *) why=other ;;
+    esac
+    echo "gate: write $path refused"; echo "gate: why $path $why"
   done
 }
 while IFS=: read -r name value; do
@@ -106,6 +114,7 @@ def parse_report(report: bytes) -> dict[str, Any]:
     """What the gate found, as facts for the isolation claim. Raises SandboxUnavailableError if malformed."""
     status: dict[str, str] = {}
     writes: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     connects: dict[str, str] = {}
     interfaces: dict[str, Mapping[str, int]] = {}
     uid_map: list[int] = []
@@ -123,6 +132,8 @@ def parse_report(report: bytes) -> dict[str, Any]:
                     uid_map = [int(word) for word in words[2:]]
                 case "write":
                     writes[words[2]] = words[3]
+                case "why":
+                    reasons[words[2]] = REASONS[REASONS.index(words[3])]
                 case "connect":
                     connects[words[2]] = words[3]
     except (ValueError, IndexError) as error:
@@ -132,6 +143,7 @@ def parse_report(report: bytes) -> dict[str, Any]:
         "uid_map": uid_map,
         "interfaces": interfaces,
         "write_tries": writes,
+        "write_reasons": reasons,
         "connect_tries": connects,
     }
 

@@ -57,6 +57,7 @@ def unenforced(facts: Facts, stage: Stage) -> tuple[str, ...]:
     missing: tuple[str, ...] = ()
     if facts["cgroup"] == "none":
         missing += ("cpu_millis", "memory_bytes: per process only", "pids: by gVisor's kernel only")
+    missing += measure.group_remarks(facts)
     for who, seccomp in (("sentry", facts["seccomp"]), ("gofer", facts["gofer"]["seccomp"])):
         if seccomp["sha256_is"] != "measured":
             missing += (f"seccomp filter: the digest of the {who}'s was not measured",)

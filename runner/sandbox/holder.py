@@ -8,6 +8,7 @@ harvest begins.
 What is not covered: control groups and containers' records outlive a killed holder; the next start sweeps them.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -41,7 +42,7 @@ from runner.sandbox.reap import harvest_output
 from runner.sandbox.supervise import Watch
 from runner.sandbox.violations import inside_violations
 from runner.sandbox.walls import Stage, Started, Walls
-from runner.spec import Exit, ExitReason, Profile, SandboxSpec, encode_exit
+from runner.spec import Exit, ExitReason, Profile, SandboxSpec, encode_exit, encode_spec
 
 ANSWER_DEADLINE_S = 60.0
 HARVEST_ATTEMPTS = 2
@@ -213,6 +214,7 @@ def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> 
         reason = watch.until_end()
     elapsed_ms = int((time.monotonic() - began) * 1000)
     survivors = watch.kill_all()
+    ended_at = _now()  # of the guest: what follows is ours
     watch.log.finish()
     printed.close()
     watch.meter.close()
@@ -233,7 +235,7 @@ def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> 
         message=message,
         measured_at=measured_at,
         released_at=released_at,
-        ended_at=_now(),
+        ended_at=ended_at,
         usage=usage,
         survivors=survivors,
         log_bytes_total=watch.log.total_bytes,
@@ -256,7 +258,7 @@ def _harvest(held: _Held, ended: Exit, output: str) -> Exit:
                 output,
                 job=held.job,
                 identity=held.identity,
-                end_of=lambda harvest: replace(ended, rejected=harvest.rejected, ended_at=_now()),
+                end_of=lambda harvest: replace(ended, rejected=harvest.rejected),
             )
         except HarvestError as error:
             failed = error
@@ -280,9 +282,8 @@ def _measure(held: _Held, started: Started, staged: Stage, built: stage.Built) -
         closed = [m.target for m in mounts if not m.writable and Path(built.root + m.target).is_dir()]
         if staged.spec.profile is Profile.STRICT:
             closed.append("/")
-        inside["write_tries"] = parse_report(try_writes(started.release, started.output, closed))[
-            "write_tries"
-        ]
+        tried = parse_report(try_writes(started.release, started.output, closed))
+        inside |= {name: tried[name] for name in ("write_tries", "write_reasons")}
         facts = _facts(held, started, staged, inside)
         found = _violations(held, facts, staged, tried=closed)
     _tell(held.runner, MEASURED, {**facts, "violations": list(found)})
@@ -296,6 +297,7 @@ def _facts(held: _Held, started: Started, staged: Stage, inside: Mapping[str, An
         "driver": walls.name,
         "tier": TIERS[walls.name],
         "driver_version": held.order.version,
+        "order_sha256": hashlib.sha256(encode_spec(spec)).hexdigest(),
         "profile": spec.profile.value,
         "image": None if spec.image is None else spec.image.manifest_sha256,
         "gpus": [gpu.uuid for gpu in spec.gpus],

@@ -24,6 +24,7 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 MASKED = ("config.gz", "kallsyms", "key-users", "keys", "kpagecount", "sched_debug", "timer_list")
 
+NO_SWAP = "none"
 MAX_NET_DEV_BYTES = 4096  # what one write to a pipe takes whole
 _CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _HOST_FACTS = {
@@ -94,6 +95,7 @@ def host_facts() -> dict[str, Any]:
             facts[name] = Path(path).read_text().strip()
         except OSError:
             facts[name] = "not shown by this host"
+    facts["swap"] = _swap()
     return facts
 
 
@@ -133,6 +135,7 @@ def unenforced(measured: Mapping[str, Any]) -> tuple[str, ...]:
     missing: tuple[str, ...] = ()
     if measured["cgroup"] == "none":
         missing += ("cpu_millis", "memory_bytes: per process only", "pids: per user id only")
+    missing += group_remarks(measured)
     if not measured["own_user_id"]:
         missing += ("user id: the guest's is the runner's own",)
         if strangers := strange_groups(measured):
@@ -140,6 +143,18 @@ def unenforced(measured: Mapping[str, Any]) -> tuple[str, ...]:
     if measured["seccomp"]["sha256_is"] != "measured":
         missing += ("seccomp filter: its digest was not measured",)
     return missing
+
+
+def group_remarks(measured: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the guest's control group does not bound here; a host without swap has none to bound."""
+    told = measured["cgroup_limits"]
+    remarks: tuple[str, ...] = ()
+    if "devices" not in told:
+        remarks += ("devices: no control group bounds which are opened, only what stands in /dev",)
+    has_swap = measured.get("host", {}).get("swap") != NO_SWAP
+    if has_swap and not {"memory_and_swap_bytes", "swap_bytes"} & set(told):
+        remarks += ("swap: this host has or may have some, and no control group bounds it",)
+    return remarks
 
 
 def strange_groups(measured: Mapping[str, Any]) -> list[int]:
@@ -164,6 +179,15 @@ def _network_bytes(text: str) -> dict[str, dict[str, int]]:
         with suppress(ValueError, IndexError):
             found[name.strip()] = {"received_bytes": int(words[0]), "sent_bytes": int(words[8])}
     return found
+
+
+def _swap() -> str:
+    """Whether memory of a guest can be written to a disk by the kernel."""
+    try:
+        areas = Path("/proc/swaps").read_text().splitlines()[1:]
+    except OSError:
+        return "not shown by this host"
+    return f"areas: {len(areas)}" if areas else NO_SWAP
 
 
 def _cpu_model() -> str:

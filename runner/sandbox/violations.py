@@ -102,7 +102,30 @@ def group_violations(facts: Facts, stage: Stage) -> list[str]:
         if told != f"{quota_us} {cgroup.CPU_PERIOD_US}":
             wanted_cpu = f"{quota_us} {cgroup.CPU_PERIOD_US}"
             found.append(f"control group limit cpu_quota_and_period_us is {told}; wanted {wanted_cpu}")
+    return [*found, *_swap(facts, stage), *_device_rules(facts, stage)]
+
+
+def _swap(facts: Facts, stage: Stage) -> list[str]:
+    """Where the kernel counts swap: none beside the memory. Where it does not, `unenforced` tells."""
+    told, memory_bytes = facts["cgroup_limits"], stage.spec.limits.memory_bytes
+    both = told.get("memory_and_swap_bytes", memory_bytes)
+    found = []
+    if facts["cgroup"] == "v1" and (not isinstance(both, int) or not 0 < both <= memory_bytes):
+        found.append(f"control group limit memory_and_swap_bytes is {both}; wanted at most {memory_bytes}")
+    if facts["cgroup"] == "v2" and told.get("swap_bytes", 0) != 0:
+        found.append(f"control group limit swap_bytes is {told['swap_bytes']}; wanted 0")
     return found
+
+
+def _device_rules(facts: Facts, stage: Stage) -> list[str]:
+    """What version 1 lets members open, against what was granted; making nodes is granted to nobody."""
+    granted = {f"c {number} rw" for number in (*cgroup.ALLOWED_DEVICES, *stage.group.devices)}
+    rules = str(facts["cgroup_limits"].get("devices", "")).splitlines()
+    return [
+        f"the control group lets it open the devices {rule}; they were not granted"
+        for rule in rules
+        if rule not in granted
+    ]
 
 
 def _identity(facts: Facts, stage: Stage) -> list[str]:

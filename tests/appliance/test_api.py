@@ -160,7 +160,7 @@ MAY = {
     ("GET", "/v1/champions"): PEOPLE,
     ("GET", "/v1/models"): PEOPLE,
     ("GET", "/v1/datasets"): PEOPLE,
-    ("GET", "/v1/nodes"): PEOPLE,
+    ("GET", "/v1/nodes"): {"admin", "approver", "auditor"},
     ("GET", "/v1/log/checkpoint"): PEOPLE,
 }
 

@@ -43,7 +43,7 @@ def test_a_node_is_told_with_its_gpus_and_who_has_them(nodes_api: Api, submit: S
     )
     with nodes_api.services.engine.begin() as conn:
         reservations.reserve(conn, held, seen=())
-    (found,) = nodes_api.call("GET", "/v1/nodes").json()["nodes"]
+    (found,) = nodes_api.call("GET", "/v1/nodes", role=Role.AUDITOR).json()["nodes"]
     assert (found["cpu_millis"], found["memory_bytes"], found["no_gpus"]) == (72_000, 330 * GIB, None)
     assert [(u["uuid"], u["product"], u["run"], u["refusal"]) for u in found["units"]] == [
         ("GPU-0", H100, None, None),
@@ -66,9 +66,16 @@ def test_a_node_is_told_with_its_gpus_and_who_has_them(nodes_api: Api, submit: S
     assert inventory["host"]["name"] == found["name"]
 
 
-@pytest.mark.parametrize("role", Role)
-def test_every_role_may_read(nodes_api: Api, role: Role) -> None:
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.APPROVER, Role.AUDITOR])
+def test_who_answers_for_the_appliance_may_read(nodes_api: Api, role: Role) -> None:
     assert nodes_api.call("GET", "/v1/nodes", role=role).status_code == 200
+
+
+def test_submitters_learn_nothing_of_versions_and_of_others(nodes_api: Api) -> None:
+    problem = check_problem(nodes_api.call("GET", "/v1/nodes"), 403, "forbidden")
+    assert (problem["checked"], problem["found"], problem["wanted"]) == (
+        "role", "submitter", "admin or approver or auditor",
+    )  # fmt: skip
 
 
 def test_strangers_may_not(nodes_api: Api) -> None:
@@ -76,6 +83,6 @@ def test_strangers_may_not(nodes_api: Api) -> None:
 
 
 def test_this_machine_is_told_where_nothing_else_is_said(api: Api) -> None:
-    (found,) = api.call("GET", "/v1/nodes").json()["nodes"]
+    (found,) = api.call("GET", "/v1/nodes", role=Role.ADMIN).json()["nodes"]
     assert found["cpu_millis"] > 0
     assert (found["no_gpus"] is None) == bool(found["units"])

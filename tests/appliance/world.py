@@ -1,5 +1,6 @@
 """A whole appliance with nothing but its launcher and its clock faked; built once, copied per test."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ from audit.log import AuditLog
 from audit.store import enqueue, events_of
 from runner.isolation_demand import TIERS
 from runner.launcher.fake import SUCCESS, FakeJob, FakeLauncher
-from runner.spec import Exit, Limits, Runtime, SandboxSpec
+from runner.spec import Exit, Limits, Runtime, SandboxSpec, encode_spec
 from tests.appliance.isolation_facts import good_facts
 from tests.runner.tensors import BASE, Named, ramp, write_adapter, write_model
 from tournament_sync.inspection import report as inspection
@@ -159,6 +160,7 @@ def measured_of(spec: SandboxSpec) -> dict[str, object]:
         "tier": TIERS[spec.driver],
         "image": None if spec.image is None else spec.image.manifest_sha256,
         "gpus": [gpu.uuid for gpu in spec.gpus],
+        "order_sha256": hashlib.sha256(encode_spec(spec)).hexdigest(),
     }
 
 

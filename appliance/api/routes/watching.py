@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from appliance.api.bodies import LogPage
+from appliance.api.curves import Curves
 from appliance.api.deps import Services, ServicesDep, get_caller
 from appliance.api.downloads import read_log
 from appliance.api.following import MEDIA_TYPE, PRINTING, Followed, Followers, FollowResponse
@@ -19,8 +20,7 @@ from appliance.store.engine import reading
 from appliance.tokens import Token
 from runner.errors import RunnerError
 from runner.losses import thin
-from runner.printed_losses import find_job_losses
-from runner.sample import Sample, read_samples
+from runner.sample import Sample
 
 router = APIRouter(tags=["runs"])  # below /v1/runs, see `routes/runs.py`
 
@@ -30,6 +30,7 @@ CallerDep = Annotated[Token, Depends(get_caller)]
 Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET)]
 _EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {}}}}  # Any: a fragment of OpenAPI
 _FOLLOWERS: Final = Followers()
+_CURVES: Final = Curves()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +118,8 @@ def get_metrics(
         raise not_theirs(run, caller, wanted=f"{run.submitted_by}, an admin, approver or auditor")
     folder = services.home.jobs_dir / job_ids(run).train
     try:
-        samples = read_samples(folder, after_ms=after_ms, points=points)
-        losses = find_job_losses(folder)
+        samples = _CURVES.samples(folder, after_ms=after_ms, points=points)
+        losses = _CURVES.losses(folder)
     except RunnerError as error:
         raise ArtifactError(str(error)) from error
     last = samples[-1]["elapsed_ms"] if samples else after_ms
