@@ -8,8 +8,9 @@ an image model the last whole one is kept; a trainer's `checkpoint-*` counts onl
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,9 +29,17 @@ from runner.safetensors import SafetensorsError, read_header
 MAX_METADATA_BYTES: Final = 1024  # tournament: an output with nothing larger is no model
 MAX_CHAIN: Final = 10  # tournament: adapters of adapters that are followed
 MAX_NAMES_TOLD: Final = 8
+MAX_PARSED_BYTES: Final = 8 << 20  # of one JSON file; as objects the worst of it takes twenty times that
+MAX_JSON_TOTAL_BYTES: Final = 64 << 20
+MAX_INDENTED_BYTES: Final = 64 << 10  # beyond, nobody reads it, and the pretty encoder takes far more memory
 WEIGHTS: Final = ".safetensors"
 _ADAPTER_CONFIG: Final = "adapter_config.json"
 _LEFTOVERS: Final = frozenset({"trainer_state.json"})
+_LARGE: Final = frozenset({"tokenizer.json", "vocab.json"})  # the largest in use have 32 MiB
+# The key as any reader of JSON may find it: each character as it is or escaped.
+_FOREIGN_KEY: Final = re.compile(
+    b'"' + b"".join(rb"(?:%b|\\u(?i:%04x))" % (c.encode(), ord(c)) for c in FOREIGN_CODE) + b'"'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +70,7 @@ def finalise(
     _check_more_than_metadata(
         kept, left=[_below(path, output) for path, why in reasons.items() if why is not None]
     )
+    _check_json_total(kept)
     root = into / CHECKPOINTS if task is TaskType.IMAGE else into
     root.mkdir(parents=True)
     rewritten = {
@@ -194,6 +204,19 @@ def _check_more_than_metadata(kept: Mapping[Path, Path], *, left: list[str]) -> 
         )
 
 
+def _check_json_total(kept: Iterable[Path]) -> None:
+    found = sum(path.stat().st_size for path in kept if _is_json(path))
+    if found > MAX_JSON_TOTAL_BYTES:
+        raise ArtifactError(
+            f"the champion's JSON files cannot be looked into: found {found} bytes in all,"
+            f" wanted at most {MAX_JSON_TOTAL_BYTES}"
+        )
+
+
+def _is_json(path: Path) -> bool:
+    return path.name.lower().endswith(".json")
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(names[:MAX_NAMES_TOLD]) + (", …" if len(names) > MAX_NAMES_TOLD else "")
 
@@ -222,8 +245,7 @@ def _put(source: Path, target: Path, base_model_name: str, *, is_top: bool) -> b
 
 def _changed(source: Path, base_model_name: str, *, is_top: bool) -> bytes | None:
     """The file's new bytes, or None if it stays as it is."""
-    name = source.name.lower()
-    if name.endswith(".json"):
+    if _is_json(source):
         is_adapter = is_top and source.name == _ADAPTER_CONFIG
         settings = {"base_model_name_or_path": base_model_name} if is_adapter else {}
         return _cleaned(source, settings)
@@ -241,19 +263,37 @@ def _cleaned(file: Path, settings: dict[str, str]) -> bytes | None:
 
     Raises ArtifactError if nobody can say what it holds.
     """
-    if file.stat().st_size > MAX_JSON_BYTES:
-        raise ArtifactError(f"the champion's {file.name} is larger than {MAX_JSON_BYTES} bytes")
+    size = file.stat().st_size
+    most = MAX_JSON_BYTES if file.name in _LARGE else MAX_PARSED_BYTES
+    if size > most:
+        raise ArtifactError(
+            f"the champion's {file.name} cannot be looked into: found {size} bytes, wanted at most {most}"
+        )
+    data = file.read_bytes()
+    if size > MAX_PARSED_BYTES:
+        _check_without_foreign_code(file.name, data)
+        return None
     try:
-        found = json.loads(file.read_bytes())
+        found = json.loads(data)
         if not isinstance(found, dict):
             return None
         wanted = {name: value for name, value in found.items() if name != FOREIGN_CODE} | settings
-        return None if wanted == found else (json.dumps(wanted, indent=2) + "\n").encode()
+        indent = 2 if size <= MAX_INDENTED_BYTES else None
+        return None if wanted == found else (json.dumps(wanted, indent=indent) + "\n").encode()
     except json.JSONDecodeError:
         return None  # no reader takes it; the verdict judges it, here it is only carried along
     except (ValueError, RecursionError) as error:
         # Too deep, too many digits or no text for this reader; another one may see more.
         raise ArtifactError(f"the champion's {file.name} cannot be looked into: {error}") from error
+
+
+def _check_without_foreign_code(name: str, data: bytes) -> None:
+    """Raise ArtifactError if any reader may find the call for foreign code in `data`, which is too large to parse."""
+    if b"\0" in data or _FOREIGN_KEY.search(data):  # with zero bytes it may be UTF-16
+        raise ArtifactError(
+            f"the champion's {name} cannot be looked into: found {len(data)} bytes with {FOREIGN_CODE} or a zero"
+            f" byte in them, wanted neither in more than {MAX_PARSED_BYTES}"
+        )
 
 
 def _check_names(model: Path) -> None:

@@ -62,13 +62,17 @@ GUESTS: Final[Mapping[Purpose, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What is known of one guest's walls, and how. `asked` are limits; None: they are not at hand."""
+    """What is known of one guest's walls, and how. `asked` are limits; None: they are not at hand.
+
+    `environment` are the names of the ordered variables; None: those named like secrets are told.
+    """
 
     purpose: Purpose
     facts: Facts
     is_signed: bool
     source: str  # for a person: the claim's digest, or that there is none yet
     asked: Mapping[str, int] | None
+    environment: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +156,7 @@ def _asked(run: Run) -> tuple[Row, ...]:
 
 
 def _guest(found: Found) -> GuestWalls:
-    walls = judge_walls(found.facts, asked=found.asked)
+    walls = judge_walls(found.facts, asked=found.asked, environment=found.environment)
     violations = _texts(fact(found.facts, "violations"))
     return GuestWalls(
         purpose=found.purpose,

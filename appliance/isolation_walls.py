@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from appliance.isolation_asked import strange_variables, untried_writes
 from appliance.measured_facts import (
     Facts,
     Row,
@@ -25,10 +26,14 @@ from appliance.measured_facts import (
     rows_of,
     shown,
 )
+from attestation.weak_walls import ADDRESSES, weak_devices, weak_mounts
+from runner.sandbox.cgroup import CPU_PERIOD_US
 
 _CAPABILITY_SETS: Final = frozenset({"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"})
 _NAMESPACES: Final = frozenset({"ipc", "mnt", "net", "pid", "user", "uts"})
 _REFUSED: Final = "refused"
+_PROFILES: Final = ("champion", "strict")
+_BOUNDS: Final = ("memory_bytes", "pids", "cpu_quota_us")
 _SECCOMP_FILTER_MODE: Final = 2
 
 
@@ -64,8 +69,13 @@ class Wall:
     rows: tuple[Row, ...]
 
 
-def judge_walls(facts: Facts, *, asked: Mapping[str, int] | None) -> tuple[Wall, ...]:
-    """All nine, in the order of the screen. `asked` are the limits of the order, None if they are not at hand."""
+def judge_walls(
+    facts: Facts, *, asked: Mapping[str, int] | None, environment: frozenset[str] | None = None
+) -> tuple[Wall, ...]:
+    """All nine, in the order of the screen. `asked` are the limits of the order, None if they are not at hand.
+
+    `environment` are the names of the variables of the order, None if they are not at hand.
+    """
     return (
         _identity(facts),
         _privileges(facts),
@@ -73,8 +83,8 @@ def judge_walls(facts: Facts, *, asked: Mapping[str, int] | None) -> tuple[Wall,
         _namespaces(facts),
         _files(facts),
         _network(facts),
-        _limits(facts, asked or {}),
-        _devices(facts),
+        _limits(facts, asked),
+        _devices(facts, is_order_known=asked is not None, environment=environment),
         _measurement(facts),
     )
 
@@ -172,9 +182,18 @@ def _files(facts: Facts) -> Wall:
     written = _not_refused(tries)
     if written:
         state, sentence = State.BROKEN, f"It could write where it must not: {', '.join(written)}."
-    elif any("nosuid" not in m["flags"] and not _is_of_kernel(m) for m in table):
-        state, sentence = State.BROKEN, "Files with an owner's rights were honoured where it could see them."
-    elif is_whole and isinstance(tries, Mapping) and tries:
+    elif left := listed(fact(facts, "after", "remnants")):
+        state, sentence = State.BROKEN, f"What was its own is left on the host: {shown(left)}."
+    elif weak := list(weak_mounts({**_who(facts), "mounts": table})) if table else []:
+        state, sentence = State.BROKEN, f"What it saw was mounted weaker than it must be: {shown(weak)}."
+    elif (
+        is_whole
+        and isinstance(tries, Mapping)
+        and tries
+        and fact(facts, "profile") in _PROFILES
+        and (fact(facts, "after") is None or isinstance(fact(facts, "after", "remnants"), list))
+        and not untried_writes(facts, table, tries)
+    ):
         writable = [m["target"] for m in table if "ro" not in m["flags"] and not _is_of_kernel(m)]
         state = State.HELD
         sentence = f"It saw {len(table)} mounts and could write to {len(writable)}; what it tried besides was refused."
@@ -192,19 +211,25 @@ def _files(facts: Facts) -> Wall:
 def _network(facts: Facts) -> Wall:
     interfaces, routes = fact(facts, "interfaces"), fact(facts, "routes")
     tries = fact(facts, "inside", "connect_tries")
-    before = fact(facts, "network_bytes") or fact(facts, "inside", "interfaces")
-    after = fact(facts, "after", "network_bytes") or fact(facts, "after", "interfaces")
+    before, seen = fact(facts, "network_bytes"), fact(facts, "inside", "interfaces")
+    after = fact(facts, "after", "network_bytes")
     state, sentence = State.NOT_TOLD, "Whether it had a network is not told in full."
-    reached, moved = _not_refused(tries), _bytes_out(before) + _bytes_out(after)
+    reached, moved = _not_refused(tries), sum(map(_bytes_out, (before, seen, after)))
+    names = {*map(str, listed(interfaces)), *(name for name, _ in items(seen))}
     if reached:
         state, sentence = State.BROKEN, f"A connection out of it succeeded: {', '.join(reached)}."
-    elif (
-        (isinstance(interfaces, list) and set(map(str, interfaces)) - {"lo"}) or moved or is_positive(routes)
-    ):
+    elif names - {"lo"} or moved or is_positive(routes):
         state, sentence = State.BROKEN, "It had a network besides its own loopback."
-    elif isinstance(interfaces, list) and routes == 0 and isinstance(tries, Mapping) and tries:
-        state = State.HELD
+    elif (
+        isinstance(interfaces, list)
+        and type(routes) is int
+        and all(isinstance(one, Mapping) for one in (tries, before, seen, after))
+        and all(address in tries for address in ADDRESSES)
+    ):
+        state = State.HELD if after else State.PARTLY
         sentence = f"It had no network: {len(tries)} connections were tried from inside and all refused."
+        if not after:
+            sentence = "It had no network when it began; what had passed at its end was not counted."
     rows = (
         Row(name="interfaces", value=shown(interfaces)),
         Row(name="routes that lead out", value=shown(routes)),
@@ -215,25 +240,31 @@ def _network(facts: Facts) -> Wall:
     return Wall(section=Section.NETWORK, name="No network", state=state, sentence=sentence, rows=rows)
 
 
-def _limits(facts: Facts, asked: Mapping[str, int]) -> Wall:
+def _limits(facts: Facts, ordered: Mapping[str, int] | None) -> Wall:
     version, joined = fact(facts, "cgroup"), fact(facts, "cgroup_joined")
-    group, process = fact(facts, "cgroup_limits"), fact(facts, "limits")
-    widened = fact(facts, "cgroup_wanted")  # behind gVisor: with room for the walls' own tasks
-    most = {**asked, **{n: v for n, v in items(widened) if n in asked and type(v) is int}}
+    group, process, asked = fact(facts, "cgroup_limits"), fact(facts, "limits"), ordered or {}
+    # Behind gVisor there is room for the walls' own tasks.
+    widened = {n: v for n, v in items(fact(facts, "cgroup_wanted")) if n == "pids" and _has_own_kernel(facts)}
+    most = {**asked, **{n: v for n, v in widened.items() if n in asked and type(v) is int}}
     state, sentence = State.NOT_TOLD, "Which limits it had is not told in full."
-    over = [
-        name
-        for name, limit in most.items()
-        if type(value := fact(group, name)) is int and not 0 < value <= limit
-    ]
-    if version in ("v1", "v2") and (joined is False or over):
+    found = dict(zip(_BOUNDS, _bounds(group), strict=True))
+    over = [name for name, limit in most.items() if type(n := found.get(name)) is int and not 0 < n <= limit]
+    is_told = type(fact(process, "core_bytes")) is int and is_positive(fact(process, "open_files"))
+    is_ended, survivors = fact(facts, "after") is not None, fact(facts, "after", "survivors")
+    if is_positive(survivors):
+        state, sentence = State.BROKEN, f"{survivors} of its processes lived when its output was taken."
+    elif fact(process, "core_bytes") not in (None, 0):
+        state, sentence = State.BROKEN, "It could leave an image of its memory behind."
+    elif version in ("v1", "v2") and (joined is False or over):
         state, sentence = (
             State.BROKEN,
             f"A limit was not the one asked for: {', '.join(over) or 'none held it'}.",
         )
-    elif version == "none" and isinstance(process, Mapping):
+    elif not is_told or ordered is None or (is_ended and type(survivors) is not int):
+        pass
+    elif version == "none":
         state, sentence = State.PARTLY, "Each of its processes was limited, all of them together were not."
-    elif version in ("v1", "v2") and joined is True and all(map(_is_bound, _bounds(group))):
+    elif version in ("v1", "v2") and joined is True and all(map(is_positive, found.values())):
         state, sentence = State.HELD, "Memory, processes and processor time were limited as a whole."
     told = sorted({*asked, *(group if isinstance(group, Mapping) else ())})
     rows = (
@@ -242,18 +273,31 @@ def _limits(facts: Facts, asked: Mapping[str, int]) -> Wall:
             Row(name=name, value=f"asked {amount(name, asked.get(name))}, found {_found(name, facts)}")
             for name in told
         ),
-        *(Row(name=f"{name}, with the walls' own", value=shown(value)) for name, value in items(widened)),
+        *(Row(name=f"{name}, with the walls' own", value=shown(value)) for name, value in widened.items()),
         Row(name="limits of each process", value=shown(process)),
     )
     return Wall(section=Section.LIMITS, name="Limits that bite", state=state, sentence=sentence, rows=rows)
 
 
-def _devices(facts: Facts) -> Wall:
+def _devices(facts: Facts, *, is_order_known: bool, environment: frozenset[str] | None) -> Wall:
     opened, gpus, nodes = (fact(facts, name) for name in ("open_files", "gpus", "devices"))
+    variables = fact(facts, "environment_names")
+    strange = strange_variables(listed(variables), asked=environment)
     state, sentence = State.NOT_TOLD, "Which devices it had is not told in full."
     if isinstance(opened, list) and set(map(str, opened)) - {"0", "1", "2"}:
         state, sentence = State.BROKEN, "It was handed an open file of the host besides its input and output."
-    elif isinstance(opened, list) and isinstance(gpus, list) and isinstance(nodes, list):
+    elif weak := list(weak_devices(map(str, listed(nodes)), has_gpus=bool(listed(gpus)))):
+        state, sentence = State.BROKEN, f"It had a device that was not granted: {shown(weak)}."
+    elif strange or fact(facts, "environment_as_asked") is False:
+        state, sentence = (
+            State.BROKEN,
+            f"It was told what was not meant for it: {', '.join(strange) or 'another environment'}.",
+        )
+    elif (
+        opened == [0, 1, 2]
+        and all(isinstance(one, list) for one in (gpus, nodes, variables))
+        and is_order_known
+    ):
         granted = f"{len(gpus) or 'no'} GPU{'s' * (len(gpus) != 1)}"
         state = State.HELD
         sentence = f"It had {granted}, {len(nodes)} device nodes, and no open file of the host."
@@ -278,6 +322,15 @@ def _measurement(facts: Facts) -> Wall:
         sentence = "A program of ours waited in its place while it was measured from outside and from inside."
     rows = rows_of(facts, "gate", "same_process", "inputs_mounted")
     return Wall(section=Section.MEASURED, name="Measured in place", state=state, sentence=sentence, rows=rows)
+
+
+def _who(facts: Facts) -> dict[str, Any]:
+    """What the rules about mounts ask for; whatever is not told is taken for the strictest."""
+    return {
+        "driver": str(fact(facts, "driver")),
+        "profile": str(fact(facts, "profile")),
+        "gpus": listed(fact(facts, "gpus")),
+    }
 
 
 def _has_own_kernel(facts: Facts) -> bool:
@@ -381,13 +434,12 @@ def _bytes_out(counters: object) -> int:
 
 
 def _bounds(group: object) -> list[object]:
-    processor = fact(group, "cpu_quota_us") or fact(group, "cpu_quota_and_period_us")  # v1, v2
+    """Memory, processes, and processor time per 100 ms: a number, or, on v2, "quota period"."""
+    processor = fact(group, "cpu_quota_us")
+    words = str(fact(group, "cpu_quota_and_period_us")).split(" ")
+    if processor is None and len(words) == 2 and all(word.isdecimal() for word in words):  # noqa: PLR2004
+        processor = int(words[0]) * CPU_PERIOD_US // max(int(words[1]), 1)
     return [fact(group, "memory_bytes"), fact(group, "pids"), processor]
-
-
-def _is_bound(value: object) -> bool:
-    """Whether the kernel states a limit: a number, or, of processor time on v2, "quota period"."""
-    return is_positive(value) or (isinstance(value, str) and value.split(" ")[0].isdecimal())
 
 
 def _found(name: str, facts: Facts) -> str:

@@ -26,7 +26,8 @@ from appliance.store.champions import ChampionRow
 from appliance.store.engine import reading
 from appliance.store.runs import order_detail
 from attestation.checkpoint import open_checkpoint
-from attestation.errors import AttestationError
+from attestation.errors import AttestationError, MalformedError
+from attestation.isolation import check_measured, contradictions
 from attestation.merkle import leaf_hash, verify_inclusion
 from attestation.times import format_time
 from attestation.tlogproof import parse_proof
@@ -148,7 +149,8 @@ def check_walls(run: Run, record: Record, *, train: Mapping[str, Any], evaluate:
     """Return if what was measured around the two guests is what the run was ordered and placed with.
 
     To be called after `check_record`, which holds the order against the log. Raises EvidenceError naming the
-    first difference: files of a job can be changed by whoever reaches the disk, before it starts or later.
+    first difference, or facts that are not of whole walls: files of a job can be changed by whoever reaches the
+    disk, before it starts or later.
     """
     placed = _event(run, record, EventKind.RUN_PLACED).detail
     granted = set(str(placed.get("gpus", "")).split())
@@ -166,6 +168,7 @@ def check_walls(run: Run, record: Record, *, train: Mapping[str, Any], evaluate:
             )
         if (demand := demand_of(run)) is not None and (missing := shortfalls(measured, demand)):
             _other_walls(run, guest, "; ".join(missing))
+        _check_whole(run, guest, measured)
 
 
 def _are_proved(events: Sequence[Event], at: Logged) -> bool:
@@ -218,6 +221,16 @@ def _event(run: Run, record: Record, kind: EventKind) -> Event:
     if kind not in record:
         raise EvidenceError(f"the log has no {kind} for run {run.id}")
     return record[kind]
+
+
+def _check_whole(run: Run, guest: str, measured: Mapping[str, Any]) -> None:
+    """Nothing is signed that a reader of the claim would refuse."""
+    try:
+        check_measured(measured, "measured")
+    except MalformedError as error:
+        raise EvidenceError(f"run {run.id}: the walls of {guest} are not told as claimed: {error}") from error
+    if found := list(contradictions(measured)):
+        raise EvidenceError(f"run {run.id}: the walls of {guest} were not whole: {'; '.join(found)[:400]}")
 
 
 def _other_walls(run: Run, guest: str, difference: str) -> NoReturn:

@@ -11,7 +11,8 @@ from runner.sandbox import gvisor_probes
 from runner.spec import Profile
 
 _MOUNTINFO = {
-    "env.host_paths_in_mountinfo": "the kernel shows a bind mount's source path; name staging neutrally"
+    "env.host_paths_in_mountinfo": "the kernel shows where on the host a bind mount comes from: "
+    "names of the appliance's own folders, no data"
 }
 _BY_DRIVER: Mapping[str, Mapping[str, str]] = {"bubblewrap": _MOUNTINFO, "oci": _MOUNTINFO}
 _BY_PROFILE: Mapping[Profile, Mapping[str, str]] = {Profile.STRICT: {}, Profile.CHAMPION: {}}

@@ -79,19 +79,8 @@ class GuestLog:
 
     def drain(self) -> None:
         """Take what is there; a closed pipe ends the log, not the guest."""
-        try:
-            chunk = os.read(self.source, CHUNK_BYTES)
-        except BlockingIOError:
-            self._look(self.now_ns())
-            return
-        self.is_open = bool(chunk)
-        self.total_bytes += len(chunk)
-        now_ns = self.now_ns()
-        if chunk:
-            self._pending.append((now_ns, chunk))
-            self._pending_bytes += len(chunk)
-        self._skip_oldest()
-        self._look(now_ns)
+        self._take()
+        self._look(self.now_ns())
 
     def finish(self) -> None:
         """Take the rest after every writer is dead, put the log together, and flush.
@@ -99,10 +88,10 @@ class GuestLog:
         What there is no time to look at is counted; the very end is looked at in any case.
         """
         deadline_ns = time.monotonic_ns() + FINISH_NS
-        while self.is_open and time.monotonic_ns() < deadline_ns:  # a writer that outlived SIGKILL has no end
-            before = self.total_bytes
-            self.drain()
-            if self.total_bytes == before:
+        while time.monotonic_ns() < deadline_ns and self._take():
+            self._look(self.now_ns())
+        for _ in range(PIPE_BYTES // CHUNK_BYTES + 1):  # no more: a writer that outlived SIGKILL has no end
+            if not self._take():
                 break
         self._look_at_all(budget_ns=deadline_ns - time.monotonic_ns())
         if self._pending:
@@ -122,6 +111,20 @@ class GuestLog:
             "log_scrubbed": self.scrubber.count,
             "log_unwritten": int(self.failure is not None),
         }
+
+    def _take(self) -> bool:
+        """Read once, if something is there."""
+        try:
+            chunk = os.read(self.source, CHUNK_BYTES) if self.is_open else b""
+        except BlockingIOError:
+            return False
+        self.is_open = bool(chunk)
+        self.total_bytes += len(chunk)
+        if chunk:
+            self._pending.append((self.now_ns(), chunk))
+            self._pending_bytes += len(chunk)
+        self._skip_oldest()
+        return self.is_open
 
     def _skip_oldest(self) -> None:
         """Let the oldest of what waits go, unseen; the head ends there."""

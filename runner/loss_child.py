@@ -81,10 +81,10 @@ def _asked(
 def _confine(folder: int, tell: int, identity: Identity, *, cpu_s: int) -> None:
     # By the open folder: the folders above it are not for this user.
     os.fchdir(folder)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != tell:
+    for path in list(Path("/proc/self/fd").iterdir()):
+        if int(path.name) > 2 and int(path.name) != tell:
             with suppress(OSError):
-                os.close(int(name))
+                os.close(int(path.name))
     become(identity)
     wanted = {
         resource.RLIMIT_AS: MEMORY_BYTES,

@@ -1,4 +1,5 @@
-"""Losses in what a guest prints: lines with one flat dictionary, as transformers' Trainer prints them, or JSON.
+"""Losses in what a guest prints: lines with one flat dictionary, as transformers' Trainer prints them, or JSON,
+or of `name=number` words.
 
 What is covered: a strict grammar of names and numbers, applied while the run prints; nothing is evaluated.
 What is not covered: lines of other forms, and what was printed faster than the log could look at.
@@ -18,6 +19,7 @@ PRINTED_NAME: Final = "losses.jsonl"
 CAP_BYTES: Final = 2 << 20
 MAX_LINE_BYTES: Final = 4096
 MAX_NAMES: Final = 64
+MAX_WORDS: Final = 32
 
 _HINTS: Final = (b"loss", b"reward")
 _FLAT: Final = re.compile(r"\{([^{}]{3,4000})\}")
@@ -27,6 +29,9 @@ _PAIR: Final = re.compile(
       | '[^'\\]{0,80}' | "[^"\\]{0,80}" | True|False|None|true|false|null
     )\s*(?:,|$)""",
     re.VERBOSE | re.ASCII,
+)
+_WORD: Final = re.compile(
+    r"([A-Za-z_][A-Za-z0-9_./-]{0,63})=(-?\d{1,20}(?:\.\d{0,20})?(?:[eE][+-]?\d{1,3})?)", re.ASCII
 )
 _STEP_NAMES: Final = ("step", "global_step")
 
@@ -84,7 +89,7 @@ def parse_printed(line: str) -> dict[str, float]:
     """The numbers of the one flat dictionary in `line`; none if there is anything in it that we do not know."""
     flat = _FLAT.search(line)
     if flat is None:
-        return {}
+        return _parse_words(line)
     body, place, found = flat[1], 0, {}
     while place < len(body):
         pair = _PAIR.match(body, place)
@@ -93,6 +98,17 @@ def parse_printed(line: str) -> dict[str, float]:
         if pair["number"] is not None:
             found[pair["name"]] = float(pair["number"])
         place = pair.end()
+    return found
+
+
+def _parse_words(line: str) -> dict[str, float]:
+    """The numbers of a line of `name=number` words and nothing else; none if a name stands twice."""
+    found: dict[str, float] = {}
+    for word in line.split()[:MAX_WORDS]:
+        match = _WORD.fullmatch(word)
+        if match is None or match[1] in found:
+            return {}
+        found[match[1]] = float(match[2])
     return found
 
 

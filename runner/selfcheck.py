@@ -169,16 +169,16 @@ def run_selfcheck(
             sandbox=sandbox, runtime=runtime, work_dir=work_dir, canaries=canaries, profile=profile
         )
         # 1.
-        on_progress("control: the probes without a sandbox")
+        on_progress(f"{sandbox.name}, {profile}: control, the probes without a sandbox")
         bare = _judge_bare(stage.run_bare(), canaries.take_hits())
         # 2.
-        on_progress(f"{sandbox.name}: {len(EXPECTATIONS)} hostile probes")
+        on_progress(f"{sandbox.name}, {profile}: {len(EXPECTATIONS)} hostile probes")
         battery = stage.run_guest("battery", skip=(MEMORY_PROBE,))
         # 3.
-        on_progress(f"{sandbox.name}: a guest crosses its memory limit")
+        on_progress(f"{sandbox.name}, {profile}: a guest crosses its memory limit")
         memory = stage.run_guest("memory", only=(MEMORY_PROBE,))
         # 4.
-        on_progress(f"{sandbox.name}: a guest refuses to die")
+        on_progress(f"{sandbox.name}, {profile}: a guest refuses to die")
         stubborn = stage.run_stubborn()
         hits = canaries.take_hits()
     results = (

@@ -29,14 +29,15 @@ class Curves:
     def samples(self, folder: Path, *, after_ms: int, points: int) -> tuple[Sample, ...]:
         """What `read_samples` finds. Raises HarvestError, and BusyError if too many wait."""
         key = ("samples", folder, after_ms, points, _stamp(folder / METRICS_NAME))
-        return self._get(key, lambda: read_samples(folder, after_ms=after_ms, points=points))
+        return self.find(key, lambda: read_samples(folder, after_ms=after_ms, points=points))
 
     def losses(self, folder: Path) -> Losses | None:
         """What `find_job_losses` finds. Raises RunnerError, and BusyError if too many wait."""
         key = ("losses", folder, _stamp(folder / LOSSES_NAME), _stamp(folder / PRINTED_NAME))
-        return self._get(key, lambda: find_job_losses(folder))
+        return self.find(key, lambda: find_job_losses(folder))
 
-    def _get(self, key: Hashable, read: Callable[[], _Curve]) -> _Curve:
+    def find(self, key: Hashable, read: Callable[[], _Curve]) -> _Curve:
+        """What is kept under `key`, else what `read` gives, one reading at a time. Raises BusyError."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

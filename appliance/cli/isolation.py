@@ -38,7 +38,7 @@ def isolation(
     from appliance.isolation_report import parse_report
 
     answer = open_client(url, token_file).isolation(run_id)
-    if output is Format.JSON:
+    if output is Format.JSON and page is None:
         print_json(answer)
         return
     try:
@@ -48,6 +48,8 @@ def isolation(
     if page is not None:
         write_new(page, isolation_page(report).encode())
         talk(f"written to {page}")
+        if output is Format.JSON:
+            print_json(answer)
         return
     _print(report, with_facts=facts)
 

@@ -1,8 +1,8 @@
 """Lays one layer of an image onto a tree, and holds what it read against the digest that the image names.
 
 What is covered: gzip and plain tar; names that climb, sizes, counts and depths over the limits; a disk that runs
-full; whiteouts of lower layers, wherever they stand in theirs; devices and pipes are left out and counted. Nothing of a layer
-counts before its digest was found right: the caller throws the tree away otherwise.
+full; whiteouts of lower layers, wherever they stand in theirs; devices and pipes are left out and counted. Nothing
+of a layer counts before its digest was found right: the caller throws the tree away otherwise.
 What is not covered: zstd, which the standard library cannot read.
 
 Source: OCI image specification, layer.md.
@@ -85,8 +85,8 @@ def check_room(tree: Tree, *, limits: UnpackLimits, size_bytes: int = 0) -> None
     free = tree.free_bytes()
     if free < size_bytes + limits.reserve_bytes:
         raise ImageError(
-            f"its file system has {free} bytes free, wanted at least {size_bytes} for what is still to be written"
-            f" and {limits.reserve_bytes} in reserve"
+            f"the file system of the images has {free} bytes free, wanted at least {size_bytes} for what is still"
+            f" to be written and {limits.reserve_bytes} in reserve"
         )
 
 

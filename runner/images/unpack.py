@@ -142,7 +142,7 @@ def _lay_all(layers: Sequence[LayerBlob], config: ImageConfig, folder: Path, *, 
     """How many entries were left out."""
     skipped, left = 0, limits
     with Tree(folder, keeps_owners=os.geteuid() == 0, max_depth=limits.max_depth) as tree:
-        # No layer is smaller than it is packed, save for some bytes of a compressed empty one.
+        # At least what they are packed; how much more it becomes, is seen while it is written.
         check_room(tree, limits=limits, size_bytes=sum(blob.size_bytes for blob in layers))
         for blob, diff_id in zip(layers, config.diff_ids, strict=True):
             applied = apply_layer(tree, blob, diff_id=diff_id, limits=left)

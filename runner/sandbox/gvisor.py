@@ -75,6 +75,10 @@ class GvisorWalls:
                 return f"{version} {platform}"
         raise SandboxUnavailableError(explain(reasons[0], version=version))
 
+    def version(self) -> str:
+        """See the port."""
+        return self.check()
+
     def start(self, stage: Stage) -> Started:
         """See the port."""
         runsc, gpus = self._find(), stage.spec.gpus

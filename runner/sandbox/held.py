@@ -66,13 +66,14 @@ class HeldSandbox:
         if not _JOB_ID.fullmatch(spec.job_id):
             raise SpecError(f"job id {spec.job_id!r} is not a plain name")
         check_layout(spec)
-        self.check()
+        if self._version is None:
+            self._version = self._walls.version()
         order = Order(
             spec=spec,
             job_dir=job_dir.absolute(),
             name=cgroup.owner_prefix(os.getpid()) + spec.job_id,
             walls=self._walls,
-            version=self._version or "",
+            version=self._version,
             program=load_filter(),
         )
         ours, theirs = socket.socketpair()

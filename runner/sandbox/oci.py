@@ -80,6 +80,10 @@ class OciWalls:
         oci_trial.try_walls(_Untried(self._podman, self._crun))
         return versions
 
+    def version(self) -> str:
+        """See the port."""
+        return self._versions()
+
     def start(self, stage: Stage) -> Started:
         """See the port."""
         programs = self._find()

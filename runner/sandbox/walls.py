@@ -72,7 +72,10 @@ class Started:
 
 
 class Walls(Protocol):
-    """One way to put up walls. All methods but `check` are called in the holder, a single-threaded fork."""
+    """One way to put up walls.
+
+    All methods but `check` and `version` are called in the holder, a single-threaded fork.
+    """
 
     @property
     def name(self) -> str:
@@ -87,6 +90,9 @@ class Walls(Protocol):
 
         Raises SandboxUnavailableError with the reason and the fix.
         """
+
+    def version(self) -> str:
+        """The version alone, where `start` finds by itself what else is missing. Raises as `check`."""
 
     def start(self, stage: Stage) -> Started:
         """Start the guest up to its gate, inside `stage.group` and with `stage.identity`'s ids outside.

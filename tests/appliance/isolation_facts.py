@@ -68,7 +68,7 @@ _GOOD: dict[str, Any] = {
         "status": {"CapEff": _ZERO},
         "interfaces": {"lo": {"received_bytes": 0, "sent_bytes": 0}},
         "write_tries": {"/": "refused", "/usr": "refused"},
-        "connect_tries": {"192.0.2.1": "refused", "169.254.169.254": "refused"},
+        "connect_tries": dict.fromkeys(("192.0.2.1", "169.254.169.254", "2001:db8::1"), "refused"),
     },
     "measured_at": MOMENT,
     "released_at": MOMENT,

@@ -225,6 +225,19 @@ def test_followers_are_bounded_for_each_and_for_all() -> None:
         followers.enter("zoe")
 
 
+def test_the_last_places_are_for_those_who_follow_nothing_yet() -> None:
+    followers = Followers()
+    most = following.MAX_FOLLOWERS - following.KEPT_FOR_NEWCOMERS
+    for n in range(most):
+        followers.enter(f"crowd-{n % 7}")
+    with pytest.raises(BusyError, match="as many logs as may be"):
+        followers.enter("crowd-0")
+    for n in range(following.KEPT_FOR_NEWCOMERS):
+        followers.enter(f"newcomer-{n}")
+    with pytest.raises(BusyError, match="as many logs as may be"):
+        followers.enter("too late")
+
+
 def test_one_too_many_is_asked_to_wait(api: Any, submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "MAX_FOLLOWERS_EACH", 0)
     submit(RunState.LOGGED)

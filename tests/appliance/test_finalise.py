@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import ArtifactError
-from appliance.finalise import Finalised, base_named_in, check_harvested, finalise, real_base_name
+from appliance.finalise import (
+    MAX_PARSED_BYTES,
+    Finalised,
+    base_named_in,
+    check_harvested,
+    finalise,
+    real_base_name,
+)
+from appliance.models import MAX_JSON_BYTES
 from attestation.files import hash_folder
 from runner.contract.tasks import TaskType
 from runner.harvest import Harvest, HarvestedFile
@@ -131,11 +139,64 @@ def test_refuses_json_that_cannot_be_looked_into(output: Path, content: bytes) -
         kept(output)
 
 
-def test_refuses_json_beyond_the_cap(output: Path) -> None:
-    with (output / "huge.json").open("wb") as file:
-        file.truncate((64 << 20) + 1)
-    with pytest.raises(ArtifactError, match=r"huge\.json is larger than"):
+@pytest.mark.parametrize(
+    ("name", "most"), [("huge.json", MAX_PARSED_BYTES), ("tokenizer.json", MAX_JSON_BYTES)]
+)
+def test_refuses_json_beyond_the_cap(
+    output: Path, name: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.finalise.MAX_JSON_TOTAL_BYTES", 1 << 40)
+    with (output / name).open("wb") as file:
+        file.truncate(most + 1)
+    with pytest.raises(
+        ArtifactError, match=f"{name} cannot be looked into: found {most + 1} bytes, wanted at most {most}"
+    ):
         kept(output)
+
+
+def test_refuses_more_json_than_is_looked_into_in_all(output: Path) -> None:
+    for number in range(8):
+        with (output / f"{number}.json").open("wb") as file:
+            file.truncate(MAX_PARSED_BYTES)
+    (output / "last.JSON").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match="found 67108865 bytes in all, wanted at most 67108864"):
+        kept(output)
+    assert not (output.parent / "model").exists()
+
+
+def large(content: bytes) -> bytes:
+    return content + b" " * (MAX_PARSED_BYTES + 1 - len(content))
+
+
+def test_a_large_tokenizer_is_kept_without_being_parsed(output: Path) -> None:
+    deep = large(b'{"model": {"vocab": {"my_auto_map": 1}}, "x": ' + b"[" * 100_000)
+    (output / "tokenizer.json").write_bytes(deep)
+    kept(output)
+    assert (output.parent / "model" / "tokenizer.json").read_bytes() == deep
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"auto_map": {}}',
+        rb'{"\u0061ut\u006F\u005fmap": {}}',
+        '{"auto_map": {}}'.encode("utf-16"),
+    ],
+    ids=["plain", "escaped", "UTF-16"],
+)
+def test_refuses_a_large_tokenizer_that_may_call_for_foreign_code(output: Path, content: bytes) -> None:
+    (output / "vocab.json").write_bytes(large(content))
+    with pytest.raises(ArtifactError, match=r"vocab\.json cannot be looked into: .* with auto_map"):
+        kept(output)
+
+
+def test_large_json_is_not_rewritten_prettily(output: Path) -> None:
+    before = {"auto_map": 1, "x": [[]] * 40_000}
+    (output / "config.json").write_text(json.dumps(before, separators=(",", ":")))
+    kept(output)
+    after = (output.parent / "model" / "config.json").read_text()
+    assert json.loads(after) == {"x": before["x"]}
+    assert after.count("\n") == 1
 
 
 def test_refuses_a_name_that_evidence_cannot_hold(output: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 from fcntl import LOCK_EX, flock
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +77,18 @@ def test_an_image_that_is_here_is_not_unpacked_again(
     before = (unpacked.tree / "bin/sh").stat().st_ino
     assert images.unpack(archive, now=START.replace(year=2027)) == unpacked
     assert (unpacked.tree / "bin/sh").stat().st_ino == before
+
+
+def test_an_image_is_not_unpacked_where_the_disk_would_run_full(
+    images: ImageStore, archive: OciArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = SimpleNamespace(f_bavail=(2 << 30) - 4096, f_frsize=1)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: full)
+    with pytest.raises(
+        ArtifactError, match=r"has 2147479552 bytes free, wanted .* and 2147483648 in reserve"
+    ):
+        images.unpack(archive, now=START)
+    assert visible(images) == []
 
 
 def test_two_at_once_unpack_once(images: ImageStore, archive: OciArchive) -> None:

@@ -24,7 +24,9 @@ from appliance.isolation_policy import (
 )
 from attestation.digest import sha256_hex
 from runner.errors import SandboxUnavailableError
-from runner.isolation_demand import TIERS
+from runner.isolation_demand import TIERS, shortfalls
+from runner.sandbox.measure import unenforced
+from tests.appliance.isolation_facts import good_facts
 
 POLICIES = Path(__file__).parents[2] / "policies"
 SHIPPED = (POLICIES / "isolation" / "tiers.json").read_bytes()
@@ -83,7 +85,7 @@ def test_shipped_rules_ask_for_an_own_kernel_around_restricted_data_only() -> No
 
 def test_shipped_rules_let_confidential_data_on_hosts_with_control_groups_only() -> None:
     forbidden = POLICY.requirements[Classification.CONFIDENTIAL].demand.forbidden_unenforced
-    assert {"cpu_millis", "memory_bytes"} <= set(forbidden)
+    assert {"cpu_millis", "memory_bytes", "devices", "swap"} <= set(forbidden)
     assert POLICY.requirements[Classification.RESTRICTED].demand.needs_measured_filter
 
 
@@ -100,6 +102,17 @@ def test_the_compliance_guide_says_what_the_shipped_rules_say() -> None:
         assert least.startswith(f"tier {requirement.demand.min_tier}, ")
         assert single_processes.startswith("no") == bool(requirement.demand.forbidden_unenforced)
         assert read_back == ("yes" if requirement.demand.needs_measured_filter else "no")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_confidential_data_stay_off_hosts_that_bound_neither_devices_nor_swap(version: str) -> None:
+    facts = good_facts() | {"cgroup": version, "cgroup_limits": {}, "host": {"swap": "areas: 1"}}
+    facts |= {"unenforced": list(unenforced(facts))}
+    demands = {name: one.demand for name, one in POLICY.requirements.items()}
+    assert shortfalls(facts, demands[Classification.INTERNAL]) == ()
+    told = "\n".join(shortfalls(facts, demands[Classification.CONFIDENTIAL]))
+    assert "must not be: devices: " in told
+    assert "must not be: swap: " in told
 
 
 # The choice.

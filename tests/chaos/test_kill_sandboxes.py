@@ -18,6 +18,7 @@ from runner.launcher.local import LocalLauncher
 from runner.launcher.port import JobPhase
 from runner.linux import start_time
 from runner.sandbox import cgroup
+from runner.sandbox.identity import POOL_SIZE, POOLS
 from runner.sandbox.processes import descendants
 from runner.sandbox.remnants import find_remnants
 from runner.spec import Exit, ExitReason, Profile, SandboxSpec
@@ -50,6 +51,7 @@ def job(job_id: str) -> SandboxSpec:
 
 def test_two_hundred_runs_survive_kills_anywhere(tmp_path: Path) -> None:
     chance = random.Random(SEED)  # repeatable
+    began = start_time(os.getpid()) or 0
     launcher = LocalLauncher(tmp_path, sys.executable)
     waiting = [f"run-{number}" for number in range(RUNS)]
     running: dict[str, float] = {}
@@ -80,6 +82,7 @@ def test_two_hundred_runs_survive_kills_anywhere(tmp_path: Path) -> None:
     assert killed["agent"] and killed["holder"] and killed["walls"], killed
     for job_id, ended in ends.items():
         check(tmp_path / job_id, ended)
+    assert await_no_orphans(since_ticks=began) == []
 
 
 def kill_one_of(job_dir: Path, chance: random.Random) -> str:
@@ -99,6 +102,26 @@ def kill_one_of(job_dir: Path, chance: random.Random) -> str:
     with suppress(ProcessLookupError):
         os.kill(chance.choice(among), signal.SIGKILL)
     return kind
+
+
+def orphans(*, since_ticks: int) -> list[str]:
+    """Processes with a guest's id that nobody of ours is the parent of."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            owner = folder.stat().st_uid
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            is_guests = any(pool <= owner < pool + 4 * POOL_SIZE for pool in POOLS)
+            if is_guests and fields[1] == "1" and fields[0] != "Z" and int(fields[19]) >= since_ticks:
+                found.append(f"{folder.name} {(folder / 'cmdline').read_text()[:80]!r}")
+    return found
+
+
+def await_no_orphans(*, since_ticks: int) -> list[str]:
+    deadline = time.monotonic() + 10.0
+    while (found := orphans(since_ticks=since_ticks)) and time.monotonic() < deadline:
+        select.select([], [], [], 0.05)
+    return found
 
 
 def children(pid: int) -> Iterator[int]:

@@ -9,6 +9,7 @@ import pytest
 
 import runner.agent
 from runner.agent import run_job, settle_lost, write_durably
+from runner.losses import CurveError, Losses, read_losses
 from runner.sandbox.drivers import sandbox_of
 from runner.sandbox.fake import FakeSandbox
 from runner.sandbox.port import Sandbox
@@ -51,6 +52,42 @@ def test_a_job_leaves_its_isolation_phase_and_end(job_dir: Path) -> None:
     assert json.loads((job_dir / "isolation.json").read_bytes())["driver"] == "fake"
     assert (job_dir / "phase").read_bytes() == b"running"
     assert (job_dir / "harvest" / "model").read_text() == "weights"
+
+
+def leaves_a_curve(spec: SandboxSpec, output: Path) -> tuple[bytes, int | None]:
+    (output / "loss.txt").write_text("9,1.5")
+    return b"", 0
+
+
+def test_the_curve_in_a_harvest_is_kept(job_dir: Path) -> None:
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=leaves_a_curve)))
+    found = read_losses(job_dir)
+    assert found is not None
+    assert [(p.step, p.micros) for p in found.points] == [(9, 1_500_000)]
+
+
+def test_the_end_is_told_before_the_champions_files_are_looked_into(job_dir: Path) -> None:
+    told: list[ExitReason] = []
+
+    def looks(harvest: Path) -> Losses | None:
+        told.append(end_of(harvest.parent).reason)
+        return None
+
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=leaves_a_curve)), losses_of=looks)
+    assert told == [ExitReason.EXITED]
+
+
+@pytest.mark.parametrize("error", [CurveError("too much"), FileNotFoundError("gone")])
+def test_a_curve_that_cannot_be_read_changes_no_end(
+    job_dir: Path, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(harvest: Path) -> Losses | None:
+        raise error
+
+    run_job(job_dir, sandbox_of=always(FakeSandbox(guest=leaves_a_curve)), losses_of=fails)
+    assert end_of(job_dir).reason is ExitReason.EXITED
+    assert read_losses(job_dir) is None
+    assert f"no loss curve was kept: {error}" in capsys.readouterr().err
 
 
 def test_a_job_is_never_run_twice(job_dir: Path) -> None:

@@ -125,6 +125,7 @@ class TestCopies:
         ran = run_behind_bubblewrap(champion(*SHELL, script, mounts=mounts), tmp_path / "job")
         assert ran.log.count(b"Read-only file system") == 3
         assert ran.isolation[0]["inside"]["write_tries"]["/cache"] == "refused"
+        assert ran.isolation[0]["inside"]["write_reasons"]["/cache"] == "read-only"
         assert (code / "train.py").exists()
 
 

@@ -91,7 +91,9 @@ def good(stage: Stage = STAGE) -> dict[str, Any]:
         "cgroup_limits": {
             "memory_bytes": LIMITS.memory_bytes,
             "pids": tasks_of(LIMITS),
+            "memory_and_swap_bytes": LIMITS.memory_bytes,
             "cpu_quota_us": 200_000,
+            "devices": "c 1:3 rw",
         },
         "mounts": [
             root,
@@ -205,13 +207,23 @@ def test_what_is_left_to_gvisors_kernel_is_told() -> None:
 def test_without_a_group_and_without_read_filters_that_is_told() -> None:
     facts = {**good(), "cgroup": "none", "cgroup_joined": False, "cgroup_limits": {}}
     facts["seccomp"]["sha256_is"] = facts["gofer"]["seccomp"]["sha256_is"] = "not read"
-    assert unenforced(facts, STAGE)[:5] == (
+    assert unenforced(facts, STAGE)[:7] == (
         "cpu_millis",
         "memory_bytes: per process only",
         "pids: by gVisor's kernel only",
+        "devices: no control group bounds which are opened, only what stands in /dev",
+        "swap: this host has or may have some, and no control group bounds it",
         "seccomp filter: the digest of the sentry's was not measured",
         "seccomp filter: the digest of the gofer's was not measured",
     )
+
+
+def test_a_group_that_lets_the_sentry_open_every_device_or_swap_is_a_violation() -> None:
+    facts = good()
+    facts["cgroup_limits"] |= {"devices": "a *:* rwm", "memory_and_swap_bytes": LIMITS.memory_bytes * 2}
+    found = "\n".join(violations_of(facts, STAGE))
+    assert "open the devices a *:* rwm" in found
+    assert "control group limit memory_and_swap_bytes is" in found
 
 
 def test_the_group_has_room_for_the_sentry_beside_the_guest(tmp_path: Path) -> None:

@@ -219,6 +219,33 @@ def test_a_whiteout_leaves_what_its_own_layer_has(tmp_path: Path, is_first: bool
     assert (root / "a/both").read_bytes() == b"new"
 
 
+@pytest.mark.parametrize(
+    "name", ["a/.wh..wh..opq", ".wh.a", "a/./.wh..wh..opq", "l/.wh..wh..opq", ".wh..wh..opq"]
+)
+def test_whiteouts_of_one_folder_list_it_once_however_many_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    listed: list[object] = []
+    real = os.listdir
+
+    def counted(folder: int) -> list[str]:
+        listed.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr(os, "listdir", counted)
+    top = [item for n in range(50) for item in (file(f"a/b/new-{n}"), file(name))]
+    root = lay(tmp_path, layer(file("a/old"), file("a/b/old"), link("l", "a")), layer(*top))
+    assert len(listed) <= 3  # the root, a and b
+    assert (root / "a/b/new-49").exists()
+    assert not list(root.rglob("old"))
+
+
+def test_the_next_layer_hides_again_what_this_one_hid(tmp_path: Path) -> None:
+    whiteout = file("a/.wh..wh..opq")
+    root = lay(tmp_path, *(layer(file(f"a/b/{n}"), whiteout, whiteout) for n in range(3)))
+    assert names(root) == ["a", "a/b", "a/b/2"]
+
+
 def test_a_named_whiteout_empties_a_folder_that_its_own_layer_makes_anew(tmp_path: Path) -> None:
     root = lay(tmp_path, layer(file("a/old")), layer(file("a/new"), file(".wh.a")))
     assert names(root) == ["a", "a/new"]

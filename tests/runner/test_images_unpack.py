@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +23,23 @@ TOP = layer(file("app/train.py", b"print()"), file(".wh.old"), hard_link("app/ag
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+class Disk:
+    """Stands for a file system of that size, filled by what lies below `folder`."""
+
+    def __init__(self, folder: Path, *, size_bytes: int) -> None:
+        self._folder, self._size = folder, size_bytes
+        self.asked = self.most_used_bytes = 0
+
+    def told(self, _: int) -> SimpleNamespace:
+        self.asked += 1
+        files = (
+            path for path in self._folder.glob("**/tree/**/*") if not path.is_symlink() and path.is_file()
+        )
+        used = sum(path.stat().st_size for path in files)
+        self.most_used_bytes = max(self.most_used_bytes, used)
+        return SimpleNamespace(f_bavail=self._size - used, f_frsize=1)
 
 
 def unpack(image: PackedImage, into: Path, **more: object) -> None:
@@ -110,6 +128,36 @@ def test_limits_are_of_all_layers_together(
     with pytest.raises(ImageError, match=message):
         unpack(replace(image, layers=image.layers[:count]), tmp_path / "image", limits=limits)
     assert not (tmp_path / "image").exists()
+
+
+def test_an_image_that_does_not_fit_is_refused_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(BASE) + len(TOP)
+    limits = UnpackLimits(reserve_bytes=1000)
+    disk = Disk(tmp_path, size_bytes=size + 999)
+    monkeypatch.setattr(os, "fstatvfs", disk.told)
+    with pytest.raises(
+        ImageError, match=f"has {size + 999} bytes free, wanted at least {size} for .* and 1000 in"
+    ):
+        unpack(packed(tmp_path, BASE, TOP), tmp_path / "image", limits=limits)
+    assert (disk.asked, names(tmp_path)) == (1, ["layer-0", "layer-1"])
+    monkeypatch.setattr(os, "fstatvfs", Disk(tmp_path, size_bytes=2 * size + 1000).told)
+    unpack(packed(tmp_path, BASE, TOP), tmp_path / "image", limits=limits)
+
+
+def test_an_image_that_is_larger_than_it_is_packed_leaves_the_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bomb is stopped on its way, one look at the disk after the reserve was touched."""
+    disk = Disk(tmp_path / ".image.unpacking", size_bytes=100 << 20)
+    monkeypatch.setattr(os, "fstatvfs", disk.told)
+    image = packed(tmp_path, BASE, layer(file("bomb", bytes(90 << 20))), is_compressed=True)
+    message = "'bomb': the file system of the images has .* wanted at least 0 for .* and 62914560 in reserve"
+    with pytest.raises(ImageError, match=message):
+        unpack(image, tmp_path / "image", limits=UnpackLimits(reserve_bytes=60 << 20))
+    assert disk.most_used_bytes < 80 << 20
+    assert names(tmp_path) == ["layer-0", "layer-1"]
 
 
 # Later.

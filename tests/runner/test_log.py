@@ -283,6 +283,51 @@ def test_output_faster_than_it_can_be_looked_at_is_counted_and_its_end_kept(gues
     assert guest.log.facts()["log_lines"] == 40_000
 
 
+def test_lines_that_cost_much_do_not_hold_the_caller_up_while_the_head_is_open(
+    start: Callable[..., Printing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = start(cap_bytes=16 << 20)
+    monkeypatch.setattr(log_module, "BUDGET_NS", 0)
+    text = numbered(0, 4000).encode()
+    assert log_module.CHUNK_BYTES > len(text) > 4 * log_module.LOOK_BYTES
+    os.write(guest.pipe, text)
+    guest.log.drain()
+    assert guest.log._kept.is_head_open
+    assert 0 < len(numbers_in(guest.kept)) < 1000
+    guest.log.drain()
+    assert len(numbers_in(guest.kept)) < 2000
+    assert numbers_in(guest.ends()) == list(range(4000))
+
+
+def test_what_there_is_no_time_for_at_the_end_is_counted_and_the_very_end_kept(
+    start: Callable[..., Printing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = start(cap_bytes=16 << 20)
+    monkeypatch.setattr(log_module, "BUDGET_NS", 0)
+    monkeypatch.setattr(log_module, "FINISH_NS", 0)
+    guest.prints(numbered(0, 100))
+    text = numbered(100, 18_000).encode()
+    assert os.write(guest.pipe, text) == len(text) > 3 * log_module.CHUNK_BYTES
+    kept = guest.ends()
+    found = numbers_in(kept)
+    assert (found[0], found[-1]) == (0, 17_999)
+    ((_, lines),) = MARKER.findall(kept)
+    assert int(lines) == 18_000 - len(found) > 10_000
+    assert guest.log.facts()["log_lines"] == 18_000
+    assert guest.log.total_bytes == len(numbered(0, 18_000))
+
+
+def test_a_writer_that_outlives_its_end_does_not_keep_the_log_from_ending(
+    start: Callable[..., Printing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = start()
+    monkeypatch.setattr(log_module, "FINISH_NS", 50_000_000)
+    monkeypatch.setattr(os, "read", lambda _source, size: b"y\n" * (size // 2))
+    began = time.monotonic()
+    guest.log.finish()
+    assert time.monotonic() - began < 5
+
+
 def test_lines_wait_in_memory_for_half_a_second_at_most(guest: Printing) -> None:
     guest.prints(numbered(0, 600))
     guest.prints(numbered(600, 700), after_ms=499)

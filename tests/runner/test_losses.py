@@ -32,7 +32,7 @@ from runner.losses import (
 from runner.printed_losses import PRINTED_NAME, PrintedLosses, parse_printed, read_printed
 from runner.protobuf import fields, messages
 from runner.tensorboard import masked_crc32c, read_events
-from runner.wandb_run import BLOCK_BYTES, read_run
+from runner.wandb_run import BLOCK_BYTES, MAX_PARTS, MAX_RECORD_BYTES, read_run
 
 # What tensorboardX 2.6.5 wrote: train/loss 2.5, 2.25, 2.0 at steps 0, 10, 20, and a text.
 EVENTS = base64.b64decode(
@@ -376,6 +376,26 @@ def test_refuses_parts_out_of_order(kinds: tuple[int, ...]) -> None:
 def test_refuses_records_without_end() -> None:
     with pytest.raises(CurveError, match="more than 1048576 bytes"):
         read_run(wandb_file(b"x" * (2 << 20)))
+
+
+@pytest.mark.parametrize("kind", [3, 4])
+def test_refuses_an_empty_part_of_a_record(kind: int) -> None:
+    with pytest.raises(CurveError, match=f"a part of kind {kind} is empty"):
+        read_run(wandb_file() + part(2, b"") + part(kind, b""))
+
+
+def test_refuses_a_record_of_very_many_parts() -> None:
+    data = wandb_file() + part(2, b"x") + part(3, b"x") * MAX_PARTS
+    with pytest.raises(CurveError, match=f"or {MAX_PARTS} parts"):
+        read_run(data)
+
+
+def test_a_record_as_large_as_can_be_is_read() -> None:
+    filler = field(4, b"x" * (BLOCK_BYTES - 7 - 7 - 4 - 7))  # the next part is an empty first one
+    largest = field(4, b"x" * (MAX_RECORD_BYTES - 4))
+    assert len(largest) == MAX_RECORD_BYTES
+    data = wandb_file(filler, largest, history(loss=1, _step=4))
+    assert points_of(read_run(data)) == [(4, "loss", 1_000_000)]
 
 
 @pytest.mark.parametrize("data", [b"", b":W&B", b"x" * 100])

@@ -1,6 +1,8 @@
 """Each way in which walls can be weaker than asked is a violation of its own."""
 
 import copy
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from runner.errors import SandboxUnavailableError
 from runner.sandbox.bubblewrap import EXPECTED
-from runner.sandbox.cgroup import Group
-from runner.sandbox.gate import ADDRESSES, parse_report
+from runner.sandbox.cgroup import ALLOWED_DEVICES, Group
+from runner.sandbox.gate import ADDRESSES, REASONS, gate_command, parse_report
 from runner.sandbox.identity import Identity
-from runner.sandbox.measure import NAMESPACES, unenforced
+from runner.sandbox.measure import NAMESPACES, NO_SWAP, group_remarks, host_facts, unenforced
 from runner.sandbox.violations import inside_violations, violations_of
 from runner.sandbox.walls import Stage, StagedMount
 from runner.spec import Gpu, Limits, Profile, Runtime, SandboxSpec
@@ -45,6 +48,7 @@ STAGE = Stage(
         ),
     ),
 )
+RULES = "\n".join(f"c {number} rw" for number in ALLOWED_DEVICES)
 READ_ONLY = ["nodev", "nosuid", "relatime", "ro"]
 WRITABLE = ["nodev", "nosuid", "relatime", "rw"]
 
@@ -82,7 +86,13 @@ def good() -> dict[str, Any]:
         "environment_names": ["HF_HOME", "HOME", "PATH", "PWD"],
         "cgroup": "v1",
         "cgroup_joined": True,
-        "cgroup_limits": {"memory_bytes": LIMITS.memory_bytes, "pids": LIMITS.pids, "cpu_quota_us": 200_000},
+        "cgroup_limits": {
+            "memory_bytes": LIMITS.memory_bytes,
+            "memory_and_swap_bytes": LIMITS.memory_bytes,
+            "pids": LIMITS.pids,
+            "cpu_quota_us": 200_000,
+            "devices": RULES,
+        },
         "devices": ["c 1:3 /dev/null", "c 136:0 /dev/pts/0"],
         "oom_score_adj": 0,
         "same_process": True,
@@ -138,6 +148,13 @@ def test_good_walls_have_no_violation() -> None:
         ("cgroup_limits.memory_bytes", LIMITS.memory_bytes * 2, "control group limit memory_bytes"),
         ("cgroup_limits.pids", "max", "control group limit pids is max"),
         ("cgroup_limits.cpu_quota_us", -1, "control group limit cpu_quota_us is -1"),
+        ("cgroup_limits.memory_and_swap_bytes", LIMITS.memory_bytes + 1, "limit memory_and_swap_bytes is"),
+        ("cgroup_limits.memory_and_swap_bytes", -1, "limit memory_and_swap_bytes is -1"),
+        ("cgroup_limits.memory_and_swap_bytes", "max", "limit memory_and_swap_bytes is max"),
+        ("cgroup_limits.devices", "a *:* rwm", "open the devices a *:* rwm"),
+        ("cgroup_limits.devices", f"{RULES}\nb 8:0 rw", "open the devices b 8:0 rw"),
+        ("cgroup_limits.devices", f"{RULES}\nc 195:0 rw", "open the devices c 195:0 rw"),
+        ("cgroup_limits.devices", "c 1:3 rwm", "open the devices c 1:3 rwm"),
         ("devices", ["c 10:229 /dev/fuse"], "the device c 10:229 /dev/fuse is there"),
         ("devices", ["b 259:0 /dev/null"], "the device b 259:0 /dev/null is there"),
         ("same_process", False, "replaced while it was measured"),
@@ -159,6 +176,37 @@ def test_without_control_groups_the_limits_stand_on_resource_limits() -> None:
     measured["limits"] |= {"processes": 4096, "address_space_bytes": LIMITS.memory_bytes}
     assert violations(measured) == ()
     assert "cpu_millis" in unenforced(measured)
+
+
+@pytest.mark.parametrize("told", ["max", 1, -1])
+def test_swap_that_version_two_lets_a_guest_have_is_a_violation(told: str | int) -> None:
+    limits = {"memory_bytes": LIMITS.memory_bytes, "pids": LIMITS.pids, "swap_bytes": told}
+    limits["cpu_quota_and_period_us"] = "200000 100000"
+    measured = {**good(), "cgroup": "v2", "cgroup_limits": limits}
+    assert violations(measured) == (f"control group limit swap_bytes is {told}; wanted 0",)
+    limits["swap_bytes"] = 0
+    assert violations(measured) == ()
+    assert [remark.partition(":")[0] for remark in unenforced(measured)] == ["devices"]
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "none"])
+def test_a_host_without_device_rules_and_swap_accounting_is_told(version: str) -> None:
+    measured = {**good(), "cgroup": version, "cgroup_limits": {}, "host": {"swap": "areas: 1"}}
+    assert [remark.partition(":")[0] for remark in group_remarks(measured)] == ["devices", "swap"]
+    assert set(group_remarks(measured)) <= set(unenforced(measured))
+
+
+def test_a_host_that_has_no_swap_needs_no_bound_of_it_and_one_that_does_not_tell_does() -> None:
+    limits = {"devices": RULES}
+    assert group_remarks({"cgroup_limits": limits, "host": {"swap": NO_SWAP}}) == ()
+    for host in ({}, {"swap": "not shown by this host"}):
+        (remark,) = group_remarks({"cgroup_limits": limits, "host": host})
+        assert remark.startswith("swap: ")
+
+
+def test_whether_the_host_has_swap_is_looked_up() -> None:
+    has_swap = len(Path("/proc/swaps").read_text().splitlines()) > 1
+    assert (host_facts()["swap"] != NO_SWAP) == has_swap
 
 
 def test_what_an_ordinary_user_cannot_enforce_is_told() -> None:
@@ -213,8 +261,10 @@ def test_a_champion_that_is_root_outside_is_a_violation() -> None:
 
 
 def test_a_granted_device_is_expected_and_another_is_not() -> None:
-    stage = replace(STAGE, spec=replace(SPEC, gpus=(Gpu(uuid="GPU-1", nodes=("/dev/nvidia0",)),)))
+    spec = replace(SPEC, gpus=(Gpu(uuid="GPU-1", nodes=("/dev/nvidia0",)),))
+    stage = replace(STAGE, spec=spec, group=Group(version="v1", devices=("195:0",)))
     measured = good()
+    measured["cgroup_limits"]["devices"] = f"{RULES}\nc 195:0 rw"
     measured["devices"] = ["c 195:0 /dev/nvidia0"]
     assert violations(measured, stage) == ()
     measured["devices"] = ["c 195:1 /dev/nvidia1"]
@@ -226,6 +276,7 @@ gate: uid_map 0 4242 1
 gate: interface lo: 12 0 0 0 0 0 0 0 34 0 0 0 0 0 0 0
 gate: connect 192.0.2.1 refused
 gate: write /cache refused
+gate: why /cache read-only
 gate: ready
 """
 
@@ -238,6 +289,30 @@ def test_the_gates_report_is_read() -> None:
         {"192.0.2.1": "refused"},
         {"/cache": "refused"},
     )
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_why_a_write_was_refused_is_read(reason: str) -> None:
+    inside = parse_report(REPORT.replace(b"read-only", reason.encode()))
+    assert (inside["write_tries"], inside["write_reasons"]) == ({"/cache": "refused"}, {"/cache": reason})
+
+
+@pytest.mark.parametrize("line", [b"why /cache because", b"why /cache"])
+def test_a_reason_that_the_gate_does_not_know_is_malformed(line: bytes) -> None:
+    with pytest.raises(SandboxUnavailableError, match="report is malformed"):
+        parse_report(REPORT.replace(b"why /cache read-only", line))
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="the gate is busybox")
+def test_the_gate_tells_a_closed_folder_from_one_that_does_not_take_the_file(tmp_path: Path) -> None:
+    script = gate_command(("/bin/true",))[3].partition("while IFS")[0]
+    asked = f'{script} try_writes "$@"'
+    argv = ["busybox", "sh", "-c", asked, "gate", str(tmp_path), str(tmp_path / "none"), "/sys/fs/none"]
+    said = subprocess.run(argv, capture_output=True, check=True)
+    inside = parse_report(said.stdout)
+    assert inside["write_tries"][str(tmp_path)] == "WRITTEN"
+    assert inside["write_reasons"] == {str(tmp_path / "none"): "other", "/sys/fs/none": "other"}
+    assert (said.stderr, list(tmp_path.iterdir())) == (b"", [])
 
 
 @pytest.mark.parametrize(
