@@ -437,7 +437,7 @@ def _bounds(group: object) -> list[object]:
     """Memory, processes, and processor time per 100 ms: a number, or, on v2, "quota period"."""
     processor = fact(group, "cpu_quota_us")
     words = str(fact(group, "cpu_quota_and_period_us")).split(" ")
-    if processor is None and len(words) == 2 and all(word.isdecimal() for word in words):  # noqa: PLR2004
+    if processor is None and len(words) == 2 and all(word.isdecimal() for word in words):
         processor = int(words[0]) * CPU_PERIOD_US // max(int(words[1]), 1)
     return [fact(group, "memory_bytes"), fact(group, "pids"), processor]
 

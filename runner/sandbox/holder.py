@@ -176,35 +176,12 @@ def _enter_namespaces(identity: Identity) -> None:
 
 def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> Exit:
     """Measure, release or refuse, watch, kill, and only then harvest."""
-    limits, walls, output = held.order.spec.limits, held.order.walls, built.output
     found = _measure(held, started, staged, built)
     measured_at = _now()
     network = os.open(f"/proc/{started.gate}/ns/net", os.O_RDONLY | os.O_CLOEXEC)  # outlives the guest
     os.set_blocking(started.output, False)
     printed = PrintedLosses(folder=held.job)
-    watch = Watch(
-        started=started,
-        group=held.group,
-        limits=limits,
-        log=GuestLog(
-            source=started.output,
-            target=held.log,
-            folder=held.job,
-            cap_bytes=limits.log_bytes,
-            on_lines=printed.read,
-        ),
-        meter=Meter(
-            folder=held.job,
-            groups=held.group.folders,
-            pid=started.first,
-            output=output,
-            root=built.upper,
-            gpus=GpuReader(real_nvml()) if held.order.spec.gpus else None,
-            gpu_uuids=[gpu.uuid for gpu in held.order.spec.gpus],
-        ),
-        is_cancelled=lambda: _is_cancelled(held.runner),
-        ask_to_end=partial(walls.ask_to_end, started, staged),
-    )
+    watch = _watch(held, started, staged, built, printed)
     began = time.monotonic()
     released_at, reason = None, ExitReason.REFUSED
     if not found:
@@ -219,20 +196,13 @@ def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> 
     printed.close()
     watch.meter.close()
     usage = {**held.group.usage(), "wall_ms": elapsed_ms, **watch.log.facts()}
-    memory = which_memory(
-        kills=usage.get("oom_kills", 0),
-        peak_bytes=usage.get("memory_peak_bytes"),
-        limit_bytes=limits.memory_bytes,
-        log_tail=_tail(held.log),
-    )
-    if reason is ExitReason.EXITED and (memory in _KILLS or (memory is not None and watch.code != 0)):
-        reason = ExitReason.OUT_OF_MEMORY
+    reason, memory = _with_memory(held, reason, code=watch.code, usage=usage)
     code = None if reason is ExitReason.REFUSED else watch.code
-    message = describe(reason, code=code, limits_s=limits.wall_clock_s, found=found, memory=memory)
+    limits_s = held.order.spec.limits.wall_clock_s
     ended = Exit(
         reason=reason,
         code=code,
-        message=message,
+        message=describe(reason, code=code, limits_s=limits_s, found=found, memory=memory),
         measured_at=measured_at,
         released_at=released_at,
         ended_at=ended_at,
@@ -246,7 +216,50 @@ def _guard(held: _Held, started: Started, staged: Stage, built: stage.Built) -> 
     # Nobody wants the output of what was cancelled, and whoever cancelled waits.
     if reason in (ExitReason.REFUSED, ExitReason.CANCELLED) or survivors:
         return ended
-    return _harvest(held, ended, output)
+    return _harvest(held, ended, built.output)
+
+
+def _watch(held: _Held, started: Started, staged: Stage, built: stage.Built, printed: PrintedLosses) -> Watch:
+    """Everything that looks at the guest while it runs."""
+    spec = held.order.spec
+    return Watch(
+        started=started,
+        group=held.group,
+        limits=spec.limits,
+        log=GuestLog(
+            source=started.output,
+            target=held.log,
+            folder=held.job,
+            cap_bytes=spec.limits.log_bytes,
+            on_lines=printed.read,
+        ),
+        meter=Meter(
+            folder=held.job,
+            groups=held.group.folders,
+            pid=started.first,
+            output=built.output,
+            root=built.upper,
+            gpus=GpuReader(real_nvml()) if spec.gpus else None,
+            gpu_uuids=[gpu.uuid for gpu in spec.gpus],
+        ),
+        is_cancelled=lambda: _is_cancelled(held.runner),
+        ask_to_end=partial(held.order.walls.ask_to_end, started, staged),
+    )
+
+
+def _with_memory(
+    held: _Held, reason: ExitReason, *, code: int | None, usage: Mapping[str, int]
+) -> tuple[ExitReason, OutOfMemory | None]:
+    """The reason of an end, and the memory that ran out, if one did."""
+    memory = which_memory(
+        kills=usage.get("oom_kills", 0),
+        peak_bytes=usage.get("memory_peak_bytes"),
+        limit_bytes=held.order.spec.limits.memory_bytes,
+        log_tail=_tail(held.log),
+    )
+    if reason is ExitReason.EXITED and (memory in _KILLS or (memory is not None and code != 0)):
+        return ExitReason.OUT_OF_MEMORY, memory
+    return reason, memory
 
 
 def _harvest(held: _Held, ended: Exit, output: str) -> Exit:
