@@ -6,12 +6,13 @@ another shape is "not told", and never counts as good.
 What is not covered: what was asked in detail; the runner compared that before the start, as `violations` say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from appliance.isolation_asked import strange_variables, untried_writes
+from appliance.isolation_readings import bounds, bytes_out, is_mount, is_of_kernel, mount_row, not_refused
 from appliance.measured_facts import (
     Facts,
     Row,
@@ -27,11 +28,9 @@ from appliance.measured_facts import (
     shown,
 )
 from attestation.weak_walls import ADDRESSES, weak_devices, weak_mounts
-from runner.sandbox.cgroup import CPU_PERIOD_US
 
 _CAPABILITY_SETS: Final = frozenset({"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"})
 _NAMESPACES: Final = frozenset({"ipc", "mnt", "net", "pid", "user", "uts"})
-_REFUSED: Final = "refused"
 _PROFILES: Final = ("champion", "strict")
 _BOUNDS: Final = ("memory_bytes", "pids", "cpu_quota_us")
 _SECCOMP_FILTER_MODE: Final = 2
@@ -177,9 +176,9 @@ def _namespaces(facts: Facts) -> Wall:
 def _files(facts: Facts) -> Wall:
     mounts, tries = fact(facts, "mounts"), fact(facts, "inside", "write_tries")
     state, sentence = State.NOT_TOLD, "What it could read and write is not told in full."
-    table = [m for m in mounts if _is_mount(m)] if isinstance(mounts, list) else []
+    table = [m for m in mounts if is_mount(m)] if isinstance(mounts, list) else []
     is_whole = bool(table) and isinstance(mounts, list) and len(table) == len(mounts)
-    written = _not_refused(tries)
+    written = not_refused(tries)
     if written:
         state, sentence = State.BROKEN, f"It could write where it must not: {', '.join(written)}."
     elif left := listed(fact(facts, "after", "remnants")):
@@ -194,12 +193,12 @@ def _files(facts: Facts) -> Wall:
         and (fact(facts, "after") is None or isinstance(fact(facts, "after", "remnants"), list))
         and not untried_writes(facts, table, tries)
     ):
-        writable = [m["target"] for m in table if "ro" not in m["flags"] and not _is_of_kernel(m)]
+        writable = [m["target"] for m in table if "ro" not in m["flags"] and not is_of_kernel(m)]
         state = State.HELD
         sentence = f"It saw {len(table)} mounts and could write to {len(writable)}; what it tried besides was refused."
     rows = (
-        *(_mount_row(m) for m in table if not _is_of_kernel(m)),
-        Row(name="of the kernel", value=shown([m["target"] for m in table if _is_of_kernel(m)] or None)),
+        *(mount_row(m) for m in table if not is_of_kernel(m)),
+        Row(name="of the kernel", value=shown([m["target"] for m in table if is_of_kernel(m)] or None)),
         Row(name="writes tried from inside", value=shown(tries)),
         Row(name="why they were refused", value=shown(fact(facts, "inside", "write_reasons"))),
     )
@@ -214,7 +213,7 @@ def _network(facts: Facts) -> Wall:
     before, seen = fact(facts, "network_bytes"), fact(facts, "inside", "interfaces")
     after = fact(facts, "after", "network_bytes")
     state, sentence = State.NOT_TOLD, "Whether it had a network is not told in full."
-    reached, moved = _not_refused(tries), sum(map(_bytes_out, (before, seen, after)))
+    reached, moved = not_refused(tries), sum(map(bytes_out, (before, seen, after)))
     names = {*map(str, listed(interfaces)), *(name for name, _ in items(seen))}
     if reached:
         state, sentence = State.BROKEN, f"A connection out of it succeeded: {', '.join(reached)}."
@@ -247,7 +246,7 @@ def _limits(facts: Facts, ordered: Mapping[str, int] | None) -> Wall:
     widened = {n: v for n, v in items(fact(facts, "cgroup_wanted")) if n == "pids" and _has_own_kernel(facts)}
     most = {**asked, **{n: v for n, v in widened.items() if n in asked and type(v) is int}}
     state, sentence = State.NOT_TOLD, "Which limits it had is not told in full."
-    found = dict(zip(_BOUNDS, _bounds(group), strict=True))
+    found = dict(zip(_BOUNDS, bounds(group), strict=True))
     over = [name for name, limit in most.items() if type(n := found.get(name)) is int and not 0 < n <= limit]
     is_told = type(fact(process, "core_bytes")) is int and is_positive(fact(process, "open_files"))
     is_ended, survivors = fact(facts, "after") is not None, fact(facts, "after", "survivors")
@@ -390,56 +389,6 @@ def _gofer_rows(facts: Facts, *names: str) -> tuple[Row, ...]:
         Row(name=f"{name.replace('_', ' ')} of what opens its files", value=shown(fact(facts, "gofer", name)))
         for name in names
     )
-
-
-def _is_mount(value: object) -> bool:
-    return isinstance(fact(value, "target"), str) and isinstance(fact(value, "flags"), list)
-
-
-def _is_of_kernel(mount: Facts) -> bool:
-    """Whether the kernel makes up what is there, so that no file of anybody's lies in it."""
-    target = str(mount["target"])
-    if target == "/dev/shm":  # noqa: S108  the guest's own
-        return False
-    return any(target == top or target.startswith(f"{top}/") for top in ("/dev", "/proc", "/sys"))
-
-
-def _mount_row(mount: Facts) -> Row:
-    if "ro" in mount["flags"]:
-        return Row(name=shown(mount["target"]), value="read-only")
-    room = amount("bytes", fact(mount, "size_bytes"))
-    return Row(
-        name=str(mount["target"]), value=f"writable, room {room}, files {shown(fact(mount, 'inodes'))}"
-    )
-
-
-def _not_refused(tries: object) -> list[str]:
-    if not isinstance(tries, Mapping):
-        return []
-    return sorted(shown(name) for name, result in tries.items() if result != _REFUSED)
-
-
-def _bytes_out(counters: object) -> int:
-    """Bytes that went over anything but the guest's own loopback."""
-    if not isinstance(counters, Mapping):
-        return 0
-    strangers: Sequence[Any] = [numbers for name, numbers in counters.items() if name != "lo"]
-    return sum(
-        number
-        for numbers in strangers
-        if isinstance(numbers, Mapping)
-        for number in numbers.values()
-        if type(number) is int
-    )
-
-
-def _bounds(group: object) -> list[object]:
-    """Memory, processes, and processor time per 100 ms: a number, or, on v2, "quota period"."""
-    processor = fact(group, "cpu_quota_us")
-    words = str(fact(group, "cpu_quota_and_period_us")).split(" ")
-    if processor is None and len(words) == 2 and all(word.isdecimal() for word in words):
-        processor = int(words[0]) * CPU_PERIOD_US // max(int(words[1]), 1)
-    return [fact(group, "memory_bytes"), fact(group, "pids"), processor]
 
 
 def _found(name: str, facts: Facts) -> str:

@@ -90,6 +90,39 @@ def good_facts() -> dict[str, Any]:
     return copy.deepcopy(_GOOD)
 
 
+def gvisor_facts(**changes: object) -> dict[str, Any]:
+    """Good facts as of gVisor, where two processes stand for the guest; with `changes` of what opens its files."""
+    facts = good_facts()
+    filtered = {"mode": 2, "filters": 1, "sha256": "ab" * 32, "sha256_is": "measured"}
+    sentry, gofer, guest = 1900000512, 1900000256, 1900000001
+    nobody, own = [65534, sentry, 1], [0, gofer, 1]
+    alike = ("own_user_id", "groups", "no_new_privs", "namespaces", "interfaces", "routes", "cgroup_joined")
+    facts |= {
+        "driver": "gvisor",
+        "tier": 3,
+        "seccomp": filtered,
+        "uids": [sentry] * 4,
+        "gids": [sentry] * 4,
+        "uid_map": [nobody],
+        "gid_map": [nobody],
+        "mounts": [m for m in facts["mounts"] if not m["target"].startswith(("/dev", "/proc"))],
+        "environment_names": [],
+        "devices": [],
+        "unenforced": ["gVisor's kernel alone keeps pids"],
+    }
+    facts["gofer"] = {
+        **{name: facts[name] for name in alike},
+        "uids": [gofer] * 4,
+        "gids": [gofer] * 4,
+        "uid_map": [own, [1000, guest, 1], nobody],
+        "gid_map": [own, [1000, guest, 1], nobody],
+        "capabilities": {**facts["capabilities"], "CapEff": "000000000004001f"},
+        "seccomp": filtered,
+        **changes,
+    }
+    return facts
+
+
 def facts_with(path: str, value: object) -> dict[str, Any]:
     """Good facts with what stands at `path` ("seccomp.mode") replaced."""
     facts = good_facts()

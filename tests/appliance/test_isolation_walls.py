@@ -5,7 +5,7 @@ import pytest
 from appliance.isolation_walls import Section, State, Wall, judge_walls
 from appliance.measured_facts import NOT_TOLD
 from attestation.isolation import check_measured
-from tests.appliance.isolation_facts import ASKED, facts_with, facts_without, good_facts
+from tests.appliance.isolation_facts import ASKED, facts_with, facts_without, good_facts, gvisor_facts
 
 NOBODY, PRIVILEGES, CALLS, VIEW = (
     "Nobody on the host",
@@ -113,7 +113,7 @@ def test_whatever_a_fact_is_the_screen_stands(odd: object) -> None:
         ("seccomp.sha256", "0" * 64, CALLS, "Another filter"),
         ("namespaces.own.net", False, VIEW, "shared the host's view of: net"),
         ("inside.write_tries", {"/": "refused", "/usr": "WRITTEN"}, FILES, "must not: /usr"),
-        ("mounts", [{"target": "/usr", "flags": ["ro"]}], FILES, "owner's rights"),
+        ("mounts", [{"target": "/usr", "flags": ["ro"]}], FILES, "weaker than it must be"),
         ("inside.connect_tries", {"192.0.2.1": "CONNECTED"}, NETWORK, "succeeded: 192.0.2.1"),
         ("interfaces", ["eth0", "lo"], NETWORK, "besides its own loopback"),
         ("routes", 1, NETWORK, "besides its own loopback"),
@@ -173,7 +173,9 @@ def test_mounts_are_told_with_the_room_of_what_can_be_written() -> None:
 
 def test_network_is_told_with_tries_and_bytes_before_and_after() -> None:
     told = rows(judged(good_facts())[NETWORK])
-    assert told["connections tried from inside"] == "169.254.169.254 refused, 192.0.2.1 refused"
+    assert told["connections tried from inside"] == (
+        "169.254.169.254 refused, 192.0.2.1 refused, 2001:db8::1 refused"
+    )
     assert told["bytes before"] == "lo received_bytes 0, sent_bytes 0"
     assert told["bytes after"] == "lo received_bytes 42, sent_bytes 42"
     assert rows(judged(facts_without("after"))[NETWORK])["bytes after"] == NOT_TOLD
@@ -196,19 +198,11 @@ def test_gpus_are_told_one_by_one() -> None:
 # Behind gVisor two processes stand for the guest: its kernel, and what opens its files.
 
 
-def behind_gvisor(**changes: object) -> dict[str, object]:
-    facts = good_facts()
-    filtered = {"mode": 2, "filters": 1, "sha256": "ab" * 32, "sha256_is": "measured"}
-    own = {name: facts[name] for name in ("uids", "gids", "groups", "uid_map", "gid_map", "no_new_privs")}
-    gofer = {**own, "capabilities": {"CapEff": "000000000004001f"}, "seccomp": filtered, **changes}
-    return {**facts, "driver": "gvisor", "tier": 3, "seccomp": filtered, "gofer": gofer}
-
-
 def test_good_facts_of_both_are_nine_walls_that_held() -> None:
-    walls = judged(behind_gvisor())
+    walls = judged(gvisor_facts())
     assert {wall.state for wall in walls.values()} == {State.HELD}
     assert walls[CALLS].sentence.startswith("A kernel of its own answered its calls")
-    assert rows(walls[PRIVILEGES])["capabilities of what opens its files"] == "CapEff 000000000004001f"
+    assert rows(walls[PRIVILEGES])["capabilities of what opens its files"].count("4001f") == 1
 
 
 @pytest.mark.parametrize(
@@ -221,24 +215,24 @@ def test_good_facts_of_both_are_nine_walls_that_held() -> None:
     ],
 )
 def test_a_bad_fact_of_what_opens_its_files_breaks_the_wall(name: str, value: object, wall: str) -> None:
-    walls = judged(behind_gvisor(**{name: value}))
+    walls = judged(gvisor_facts(**{name: value}))
     assert [found for found in walls if walls[found].state is State.BROKEN] == [wall]
 
 
 def test_what_opens_its_files_must_be_told() -> None:
-    walls = judged({**behind_gvisor(), "gofer": None})
+    walls = judged({**gvisor_facts(), "gofer": None})
     untold = [name for name, wall in walls.items() if wall.state is State.NOT_TOLD]
     assert untold == [NOBODY, PRIVILEGES, CALLS]
 
 
 def test_a_filter_of_gvisor_that_was_not_read_holds_partly() -> None:
     unread = {"mode": 2, "filters": 1, "sha256": None, "sha256_is": "not read"}
-    assert judged(behind_gvisor(seccomp=unread))[CALLS].state is State.PARTLY
+    assert judged(gvisor_facts(seccomp=unread))[CALLS].state is State.PARTLY
 
 
 def test_room_for_the_walls_own_tasks_is_no_broken_limit() -> None:
     group = {**ASKED, "pids": 1300}
-    facts = behind_gvisor() | {"cgroup_limits": group}
+    facts = gvisor_facts() | {"cgroup_limits": group}
     assert judged(facts)[LIMITS].state is State.BROKEN
     wall = judged(facts | {"cgroup_wanted": {"pids": 1300}})[LIMITS]
     assert wall.state is State.HELD
@@ -248,8 +242,98 @@ def test_room_for_the_walls_own_tasks_is_no_broken_limit() -> None:
 
 def test_parts_of_proc_that_a_runtime_hides_need_no_flags() -> None:
     hidden = {"target": "/proc/keys", "filesystem": "devtmpfs", "flags": ["relatime", "ro"]}
-    facts = good_facts()
+    facts = facts_with("driver", "oci") | {"tier": 2}
     assert judged(facts | {"mounts": [*facts["mounts"], hidden]})[FILES].state is State.HELD
     for place in ("/procs", "/device", "/dev/shm", "/usr"):
         mounts = [*facts["mounts"], hidden | {"target": place}]
         assert judged(facts | {"mounts": mounts})[FILES].state is State.BROKEN
+
+
+# What was called held and was not.
+
+WRITABLE = {"target": "/srv", "filesystem": "ext4", "flags": ["nodev", "nosuid", "rw"]}
+HONOURS_DEVICES = {"target": "/usr", "filesystem": "ext4", "flags": ["nosuid", "ro"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "wall", "told"),
+    [
+        ("after.survivors", 5, LIMITS, "5 of its processes lived"),
+        ("after.remnants", ["volume x"], FILES, "left on the host: volume x"),
+        ("mounts", [*good_facts()["mounts"], WRITABLE], FILES, "/srv was writable"),
+        ("mounts", [*good_facts()["mounts"], HONOURS_DEVICES], FILES, "/usr was not nodev"),
+        ("devices", ["b 8:0 /dev/sda"], DEVICES, "b 8:0 /dev/sda"),
+        ("devices", ["c 195:0 /dev/nvidia0"], DEVICES, "/dev/nvidia0"),
+        ("environment_names", ["PATH", "AWS_SECRET_ACCESS_KEY"], DEVICES, "AWS_SECRET_ACCESS_KEY"),
+        ("environment_as_asked", False, DEVICES, "another environment"),
+        ("limits.core_bytes", -1, LIMITS, "image of its memory"),
+        ("inside.interfaces", {"lo": {}, "eth0": {}}, NETWORK, "besides its own loopback"),
+        ("cgroup_wanted", {"memory_bytes": 10**15}, LIMITS, ""),
+    ],
+)
+def test_what_was_found_beside_breaks_its_wall_alone(path: str, value: object, wall: str, told: str) -> None:
+    facts = facts_with(path, value)
+    if path == "cgroup_wanted":
+        facts["cgroup_limits"]["memory_bytes"] = 10**15
+    walls = judged(facts)
+    assert [name for name, found in walls.items() if found.state is State.BROKEN] == [wall]
+    assert told in walls[wall].sentence
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "wall"),
+    [
+        ("limits", {}, LIMITS),
+        ("after.survivors", None, LIMITS),
+        ("after.remnants", None, FILES),
+        ("after.network_bytes", None, NETWORK),
+        ("inside.interfaces", None, NETWORK),
+        ("inside.connect_tries", {"192.0.2.1": "refused"}, NETWORK),
+        ("inside.write_tries", {"/usr": "refused"}, FILES),
+        ("profile", None, FILES),
+        ("open_files", [], DEVICES),
+        ("environment_names", None, DEVICES),
+    ],
+)
+def test_what_nobody_looked_at_is_not_told(path: str, value: object, wall: str) -> None:
+    walls = judged(facts_with(path, value))
+    assert [name for name, found in walls.items() if found.state is not State.HELD] in (
+        [wall],
+        [wall, LIMITS],
+    )
+    assert walls[wall].state is State.NOT_TOLD
+
+
+def test_a_read_only_folder_to_which_nothing_was_written_is_not_told() -> None:
+    folder = {"target": "/in/tuned", "filesystem": "ext4", "flags": ["nodev", "nosuid", "ro"]}
+    facts = good_facts()
+    facts["mounts"].append(folder)
+    assert judged(facts)[FILES].state is State.NOT_TOLD
+    facts["inside"]["write_tries"]["/in/tuned"] = "refused"
+    assert judged(facts)[FILES].state is State.HELD
+
+
+def test_limits_of_which_nobody_knows_what_was_asked_are_not_told() -> None:
+    facts = facts_with("cgroup_limits.memory_bytes", 10**15)
+    walls = {wall.name: wall.state for wall in judge_walls(facts, asked=None)}
+    assert (walls[LIMITS], walls[DEVICES]) == (State.NOT_TOLD, State.NOT_TOLD)
+
+
+def test_bytes_that_a_host_did_not_count_hold_partly() -> None:
+    assert judged(facts_with("after.network_bytes", {}))[NETWORK].state is State.PARTLY
+
+
+def test_more_processor_time_than_asked_is_found_in_the_words_of_either_control_group() -> None:
+    second = {"memory_bytes": 9, "pids": 9, "cpu_quota_and_period_us": "200001 100000"}
+    assert judged(facts_with("cgroup_limits", second) | {"cgroup": "v2"})[LIMITS].state is State.BROKEN
+
+
+def test_a_variable_that_was_not_ordered_breaks_the_wall_if_the_order_is_known() -> None:
+    facts = facts_with("environment_names", ["PATH", "GPG_KEY"])
+    for environment, state in (
+        (None, State.HELD),
+        (frozenset({"GPG_KEY"}), State.HELD),
+        (frozenset(), State.BROKEN),
+    ):
+        walls = judge_walls(facts, asked=ASKED, environment=environment)
+        assert next(wall.state for wall in walls if wall.name == DEVICES) is state

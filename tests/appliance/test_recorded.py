@@ -19,6 +19,7 @@ from attestation.digest import sha256_hex
 from audit.event import Event, EventKind
 from audit.store import enqueue
 from tests.appliance.test_pipeline import bring_to
+from tests.appliance.isolation_facts import good_facts
 from tests.appliance.world import World
 
 Tamper = Callable[..., None]
@@ -108,10 +109,32 @@ def test_walls_are_those_with_which_the_run_was_placed(
     assert record is not None
     event = record[EventKind.RUN_PLACED]
     told_otherwise = {**record, EventKind.RUN_PLACED: replace(event, detail={**event.detail, **placed})}
-    measured = {"driver": "oci", "tier": 2, "gpus": ["GPU-3"] if "gpus" in placed else []}
+    measured = good_facts() | {"driver": "oci", "tier": 2, "gpus": ["GPU-3"] if "gpus" in placed else []}
     with pytest.raises(EvidenceError, match=told):
         check_walls(run, told_otherwise, train=measured, evaluate=measured)
     check_walls(run, record, train={**measured, "gpus": []}, evaluate={**measured, "gpus": []})
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "told"),
+    [
+        ({"uids": [0] * 4}, "the walls of the evaluation were not whole: the guest's uids"),
+        ({"open_files": [0, 1, 2, 7]}, "the walls of the evaluation were not whole: open files"),
+        ({"violations": ["eth0 is there"]}, "the walls of the evaluation are not told as claimed: .*eth0"),
+        ({"mounts": None}, "the walls of the evaluation are not told as claimed: measured.mounts"),
+    ],
+    ids=["root", "file", "violation", "shape"],
+)
+def test_walls_that_a_reader_would_refuse_are_not_signed(
+    world: World, spoiled: dict[str, object], told: str
+) -> None:
+    run = world.submit(walls=with_walls(world))
+    world.advance()
+    record = read_record(world.run(), world.ports)
+    assert record is not None
+    whole = good_facts() | {"driver": "oci", "tier": 2}
+    with pytest.raises(EvidenceError, match=told):
+        check_walls(run, record, train=whole, evaluate=whole | spoiled)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ from audit.store import enqueue, events_of
 from runner.isolation_demand import TIERS
 from runner.launcher.fake import SUCCESS, FakeJob, FakeLauncher
 from runner.spec import Exit, Limits, Runtime, SandboxSpec, encode_spec
-from tests.appliance.isolation_facts import good_facts
+from tests.appliance.isolation_facts import good_facts, gvisor_facts
 from tests.runner.tensors import BASE, Named, ramp, write_adapter, write_model
 from tournament_sync.inspection import report as inspection
 from tournament_sync.inspection.report import InspectionReport
@@ -156,6 +156,7 @@ class MeasuringLauncher(FakeLauncher):
 def measured_of(spec: SandboxSpec) -> dict[str, object]:
     """Those facts of the walls that are as ordered."""
     return {
+        **(gvisor_facts() if spec.driver == "gvisor" else {}),
         "driver": spec.driver,
         "tier": TIERS[spec.driver],
         "image": None if spec.image is None else spec.image.manifest_sha256,

@@ -31,6 +31,9 @@ class UntriedWalls(OciWalls):
     def check(self) -> str:
         return "untried"
 
+    def version(self) -> str:
+        return "untried"
+
 
 def run_behind_podman(
     spec: SandboxSpec,
