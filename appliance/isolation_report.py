@@ -28,6 +28,8 @@ WHY_IT_MATTERS: Final[Mapping[str, str]] = {
     "groups": "a hole in the other walls would lead to what these groups may read",
     "seccomp": "that exactly this filter was loaded is the appliance's word, not a measurement",
     "gVisor's kernel alone": "these hold as long as that kernel does; the control group bounds all of it together",
+    "devices": "a device node that reached its /dev could be opened; it can make none itself",
+    "swap": "parts of its memory could be written to this machine's disk",
     "/dev takes files": "what it writes there counts as its memory, and is gone afterwards",
 }
 NO_REASON: Final = "see docs/threat-model.md"

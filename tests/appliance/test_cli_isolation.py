@@ -65,9 +65,9 @@ def test_the_screen_says_verdict_walls_gaps_and_what_is_not_proved(assay: Assay,
     told = " ".join(done.stdout.split())
     for sentence in (
         ATTRIBUTION,
-        "THE CHAMPION: 8 of 9 walls held, 1 partly",
+        "THE CHAMPION: 7 of 9 walls held, 2 not told",
         "nothing of it is signed yet",
-        "Limits that bite: partly",
+        "Limits that bite: not told",
         "pids: per user id only: it could start more processes",
         "What this does not prove",
         "shared one kernel",

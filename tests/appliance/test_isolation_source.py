@@ -20,6 +20,11 @@ from tests.appliance.test_pipeline import bring_to
 from tests.appliance.world import RUN_ID, World
 
 
+def measured_by(found: Found) -> dict[str, object]:
+    """Good facts, and the order that they were measured for."""
+    return good_facts() | {"order_sha256": found.facts["order_sha256"]}
+
+
 @pytest.fixture
 def walled(world: World) -> World:
     """A world whose jobs measure good walls."""
@@ -54,7 +59,7 @@ def test_while_it_trains_the_jobs_own_words_are_told_as_unsigned(walled: World) 
     bring_to(walled, RunState.RUNNING)
     (train,) = found_in(walled)
     assert (train.purpose, train.is_signed, train.source) == (Purpose.TRAIN, False, NOT_SIGNED)
-    assert train.facts == good_facts()
+    assert train.facts == measured_by(train)
 
 
 def test_limits_as_asked_are_those_of_the_job(walled: World) -> None:
@@ -67,7 +72,7 @@ def test_limits_as_asked_are_those_of_the_job(walled: World) -> None:
 def test_when_it_has_ended_its_times_and_counters_are_told_too(walled: World) -> None:
     bring_to(walled, RunState.HARVESTED)
     (train, *_) = found_in(walled)
-    assert train.facts == walls_with_end(good_facts(), SUCCESS, job_dir=str(job_dir(walled)))
+    assert train.facts == walls_with_end(measured_by(train), SUCCESS, job_dir=str(job_dir(walled)))
     assert (train.facts["measured_at"], train.facts["released_at"]) == (MOMENT, MOMENT)
     assert (train.facts["after"]["usage"], train.facts["after"]["survivors"]) == ({}, 0)
 
@@ -144,6 +149,8 @@ def test_what_stands_beside_may_be_missing_or_spoiled(walled: World, name: str) 
     whole = found_in(walled)[0]
     (job_dir(walled) / name).write_bytes(b"{")
     without = found_in(walled)[0]
-    assert without == replace(whole, **({"asked": None} if name == "job.json" else {"facts": good_facts()}))
+    assert without == replace(
+        whole, **({"asked": None} if name == "job.json" else {"facts": measured_by(whole)})
+    )
     (job_dir(walled) / name).unlink()
     assert found_in(walled)[0] == without

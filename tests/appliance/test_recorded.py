@@ -18,8 +18,8 @@ from appliance.store.engine import reading
 from attestation.digest import sha256_hex
 from audit.event import Event, EventKind
 from audit.store import enqueue
-from tests.appliance.test_pipeline import bring_to
 from tests.appliance.isolation_facts import good_facts
+from tests.appliance.test_pipeline import bring_to
 from tests.appliance.world import World
 
 Tamper = Callable[..., None]

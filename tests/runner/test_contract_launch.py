@@ -101,7 +101,7 @@ def test_refuses_an_image_champion_that_must_be_built(tmp_path: Path) -> None:
     with (tree / "dockerfiles" / IMAGE.dockerfile).open("a") as file:
         file.write("RUN pip install x\n")
     with pytest.raises(
-        DockerfileError, match=r"needs an image build, .*standalone-image-trainer.dockerfile:5"
+        DockerfileError, match=r"needs an image build: .*standalone-image-trainer.dockerfile:5"
     ):
         contract_launch(order(FLUX, E3), tree=tree, inputs=IMAGE_INPUTS)
 
