@@ -29,6 +29,8 @@ def logs(
     """Print what the champion printed, control characters made visible."""
     api, offset = open_client(url, token_file), 0
     if follow:
+        if (run := api.show(run_id))["state"] in ("submitted", "placed"):
+            talk(f"{run_id} prints nothing yet: {run['waiting'] or run['phase']}")
         state = follow_log(api, run_id, show=lambda text: print(printable(text), end="", flush=True))
         talk(f"{run_id} is {state}")
         return

@@ -1,5 +1,6 @@
 """`assay runs isolation`: the one screen that says what the walls around a run were."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from appliance.isolation_report import GuestWalls, IsolationReport
     from appliance.measured_facts import Row
+
+WIDE_CHARS = 1000
 
 
 def register(runs: typer.Typer) -> None:
@@ -58,7 +61,10 @@ def _print(report: "IsolationReport", *, with_facts: bool) -> None:
     from rich.console import Console
 
     # Words of a claim are no markup: nothing in them is coloured, linked or guessed at.
-    console = Console(markup=False, highlight=False, emoji=False)
+    # Into a file or pipe every fact goes on one line: half a digest compares with nothing.
+    console = Console(
+        markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDE_CHARS
+    )
     champion = report.champion or "a champion whose name is not told"
     console.print(one_line(f"{report.run_id}: {champion}, the work of {report.attribution}"))
     _print_rows(console, report.asked)
@@ -101,6 +107,8 @@ def _print_rows(console: "Console", rows: "Iterable[Row]") -> None:
     from rich.text import Text
 
     table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column()
+    table.add_column(overflow="fold")
     for row in rows:
         table.add_row(Text(one_line(row.name)), Text(one_line(row.value)))
     console.print(table)

@@ -90,6 +90,23 @@ def test_a_log_is_followed_over_many_connections_until_the_run_ends(
     assert opened == 8
 
 
+def test_whoever_follows_a_run_that_waits_is_told_why_nothing_comes(
+    assay: Assay, submit: Submit, folder: Path, stocked: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(RunState.PLACED)
+    real = server_following.follow
+
+    def ends(*arguments: Any, **named: Any) -> Any:
+        with stocked.begin() as conn:
+            conn.execute(update(run_table).values(state=RunState.CANCELLED))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(server_following, "follow", ends)
+    done = assay("runs", "logs", "run-001", "--follow")
+    assert done.stderr.startswith("run-001 prints nothing yet: ")
+    assert done.stderr.endswith("run-001 is cancelled\n")
+
+
 class Flaky:
     """A server whose connections end as they are told."""
 
