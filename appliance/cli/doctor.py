@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from appliance.cli.options import OutputOption
+from appliance.cli.options import OutputOption, read_settings
 from appliance.cli.output import Format, print_json, print_table, talk
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ def doctor(
 ) -> None:
     """Say whether this machine can isolate champions, by trying to break out, with every driver."""
     from runner.errors import SandboxUnavailableError
+    from runner.sandbox.drivers import sandbox_of
 
+    if not driver:  # what this appliance would take must work; the others may
+        sandbox_of(read_settings().driver).check()
     usable, reasons = _usable(driver or [])
     for name, reason in reasons.items():
         talk(f"{name}: cannot be used here: {reason}")

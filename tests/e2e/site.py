@@ -36,6 +36,7 @@ from audit.event import Event
 from audit.fsck import check_log
 from audit.store import events_of
 from runner.launcher.local import LocalLauncher
+from runner.log import without_times
 from runner.runtime import locate_runtime, measure_runtime
 from runner.sandbox.drivers import sandbox_of
 from runner.spec import Exit, Limits, Runtime, parse_exit
@@ -191,7 +192,9 @@ class Site:
         return parse_exit((self.home / "jobs" / job_id / "exit.json").read_bytes())
 
     def job_log(self, job_id: str) -> str:
-        return (self.home / "jobs" / job_id / "stdout.log").read_text(encoding="utf-8", errors="replace")
+        """What the guest said, without the times at which it was read."""
+        log = (self.home / "jobs" / job_id / "stdout.log").read_bytes()
+        return without_times(log).decode(errors="replace")
 
     def half_written(self) -> list[str]:
         """What an interrupted step left in the home, control groups of its jobs included."""

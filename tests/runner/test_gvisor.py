@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ def test_a_runsc_that_knows_no_platform_is_told(tmp_path: Path) -> None:
         "*) echo 'unknown platform systrap' >&2; exit 128;; esac\n"
     )
     old.chmod(0o755)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
         folder.chmod(0o755)  # the program runs as one of the guest's ids
     with pytest.raises(SandboxUnavailableError, match=r"runsc 0.0~20221219.0 is too old"):
         GvisorWalls(str(old)).check()

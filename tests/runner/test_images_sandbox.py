@@ -108,5 +108,5 @@ def test_an_image_that_is_gone_is_no_sandbox(
     run: Callable[..., Ran], image: UnpackedImage, tmp_path: Path
 ) -> None:
     gone = Image(tree=str(tmp_path / "gone"), manifest_sha256=image.facts.manifest_sha256)
-    with pytest.raises(SandboxUnavailableError, match=f"{tmp_path}/gone cannot be shown to the guest"):
+    with pytest.raises(SandboxUnavailableError, match=f"{tmp_path}/gone is no image that can be used"):
         run("/bin/sh", image=gone)
