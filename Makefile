@@ -35,9 +35,11 @@ check: setup  ## formatting, lint, types, import contracts and the fast tests (u
 doctor: setup  ## try every hostile probe inside the real sandbox of this machine
 	.venv/bin/assay doctor
 
-bench: setup  ## measure what runs and intake cost over the bare operation (docs/benchmarks.md)
+bench: setup  ## measure what runs, intake, sandboxes and harvest cost over the bare operation (docs/benchmarks.md)
 	.venv/bin/python benchmarks/overhead.py
 	.venv/bin/python benchmarks/intake.py
+	.venv/bin/python benchmarks/sandboxes.py
+	.venv/bin/python benchmarks/harvest.py
 
 matrix: setup  ## run the hostile probes behind every driver and write docs/security/isolation-matrix.md
 	.venv/bin/python docs/security/generate_matrix.py
