@@ -124,7 +124,9 @@ class Meter:
     def _read_gpus(self) -> list[GpuUse | None]:
         wanted, found = self.gpu_uuids[:MAX_GPUS], dict[str, GpuUse]()
         if self.gpus is not None and wanted:
-            with suppress(Exception):  # somebody else's library: what it cannot tell is unknown
+            with suppress(
+                OSError, ValueError, LookupError
+            ):  # a picture of a run: what cannot be read is unknown
                 found = dict(self.gpus.read(wanted))
         return [found.get(uuid) for uuid in wanted]
 

@@ -135,9 +135,6 @@ class BubblewrapWalls:
         """See the port."""
         ask_processes_to_end(started, stage)
 
-    def clear(self, stage_name: str) -> None:
-        """See the port: nothing of bubblewrap outlives its processes."""
-
     def _find(self) -> str:
         found = shutil.which(self._bwrap, path="/usr/local/bin:/usr/bin:/bin")
         if found is None:

@@ -141,9 +141,6 @@ class GvisorWalls:
         """See the port: the keeper has runsc pass it on."""
         send(started.first, signal.SIGTERM)
 
-    def clear(self, stage_name: str) -> None:
-        """See the port: records lie in the stage, and processes end with the keeper."""
-
     def _find(self) -> str:
         found = shutil.which(self._runsc, path="/usr/local/bin:/usr/bin:/bin")
         if found is None:

@@ -93,7 +93,6 @@ class HeldSandbox:
                 os.waitpid(holder, 0)
                 os.close(alive)
                 cgroup.remove_named(order.name, parents=cgroup.host_folders())
-                self._walls.clear(order.name)
                 for image in IMAGES:  # of a holder that was killed before it had mounted them
                     (order.job_dir / image).unlink(missing_ok=True)
                 shutil.rmtree(order.job_dir / PARTIAL, ignore_errors=True)

@@ -1,11 +1,11 @@
-"""The process that holds one sandbox: stage, launch, measure, release, watch, kill, harvest, clear.
+"""The process that holds one sandbox: stage, launch, measure, release, watch, kill, harvest.
 
 It is a fork of the runner in a mount namespace of its own, so that its end, however violent, frees every mount
 and loop device, and takes the guest with it. It reports to the runner line by line.
 
 What is covered: the order of these steps, whatever the walls are, and that nothing of the guest lives when the
 harvest begins.
-What is not covered: control groups and containers' records outlive a killed holder; the next start sweeps them.
+What is not covered: control groups outlive a killed holder; the next start sweeps them.
 """
 
 import hashlib
@@ -130,10 +130,7 @@ def _hold(order: Order, runner: socket.socket) -> Exit:
         )
         staged = _stage(held, built)
         started = order.walls.start(staged)
-        try:
-            return _guard(held, started, staged, built)
-        finally:
-            order.walls.clear(order.name)
+        return _guard(held, started, staged, built)
     finally:
         for made in (volumes.output, volumes.root):
             if made is not None:

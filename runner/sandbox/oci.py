@@ -163,9 +163,6 @@ class OciWalls:
         """See the port."""
         ask_processes_to_end(started, stage)
 
-    def clear(self, stage_name: str) -> None:
-        """See the port: all records are in the scratch folder, which only the holder and podman could see."""
-
     def _find(self) -> oci_options.Programs:
         return oci_options.Programs(
             podman=_find(self._podman, path=_PATH),

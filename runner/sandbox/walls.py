@@ -1,7 +1,8 @@
 """The port behind which the ways to put up walls stand: bubblewrap, podman, gVisor.
 
 The holder of a sandbox does everything that they have in common: it stages the root, makes the control group,
-watches the guest, kills, harvests. Walls only start, measure and clear.
+watches the guest, kills, harvests. Walls only start and measure; what they note lies in the stage, which is gone with
+the holder, so that nothing has to be cleared after a kill.
 """
 
 from collections.abc import Mapping
@@ -117,12 +118,6 @@ class Walls(Protocol):
 
     def ask_to_end(self, started: Started, stage: Stage) -> None:
         """Send SIGTERM to the guest's processes, and none to the walls'. Does not wait."""
-
-    def clear(self, stage_name: str) -> None:
-        """Remove what outlives dead processes: container records, state folders. Idempotent.
-
-        Also called by a later agent for a sandbox whose holder was killed: a name is all that is left then.
-        """
 
 
 def guest_id(spec: SandboxSpec) -> int:

@@ -91,6 +91,12 @@ def test_a_runsc_that_knows_no_platform_is_told(tmp_path: Path) -> None:
         GvisorWalls(str(old)).check()
 
 
+def test_an_ordinary_user_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 65533)
+    with pytest.raises(SandboxUnavailableError, match=r"only root can give; run the agent as root"):
+        GvisorWalls().check()
+
+
 def test_check_tells_version_and_platform() -> None:
     version, platform = GvisorWalls().check().split(" ")
     assert version[0].isdigit() or version.startswith("release-")

@@ -29,7 +29,7 @@ class Broken:
     """A driver whose library fails."""
 
     def read(self, uuids: Iterable[str]) -> Mapping[str, GpuSample]:
-        raise RuntimeError("a library's own error")
+        raise OSError("a library's own error")
 
 
 @pytest.fixture

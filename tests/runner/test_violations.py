@@ -1,7 +1,6 @@
 """Each way in which walls can be weaker than asked is a violation of its own."""
 
 import copy
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
@@ -303,7 +302,6 @@ def test_a_reason_that_the_gate_does_not_know_is_malformed(line: bytes) -> None:
         parse_report(REPORT.replace(b"why /cache read-only", line))
 
 
-@pytest.mark.skipif(shutil.which("busybox") is None, reason="the gate is busybox")
 def test_the_gate_tells_a_closed_folder_from_one_that_does_not_take_the_file(tmp_path: Path) -> None:
     script = gate_command(("/bin/true",))[3].partition("while IFS")[0]
     asked = f'{script} try_writes "$@"'

@@ -27,7 +27,7 @@ def main() -> None:
         _verify(**request["keyless"])
         told = VERIFIED
     # The process boundary: a library parses hostile bytes, errors of others come out of it, and all of them are "no".
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  see above
         told = f"{type(error).__name__}: {str(error)[:_MAX_REASON_CHARS]}".encode(errors="backslashreplace")
     sys.stdout.buffer.write(told)
     sys.stdout.buffer.flush()
